@@ -136,16 +136,22 @@ def main(
     folder = work / digest(asdict(protocol))[:16]
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(threads or torch.get_num_threads())
-    run, known = circumstances(), teach(protocol, source, folder)
+    run = circumstances()
+    told = {"protocol": asdict(protocol), "teacher": teach(protocol, source, folder), "used": USED}
     with Bar("methods", len(chosen) * len(seeds)) as bar:
         for number in seeds:
-            for _ in with_seed(protocol, source, folder, chosen, number, bar):
-                # After each: who stops it keeps what is known.
-                told = {"protocol": asdict(protocol), "teacher": known, "used": USED, "rows": rows(folder)}
-                table = {**told, "run": finished(run)}
-                write(out, "methods", table, markdown(table))
-                (out / "methods.svg").write_text(plot(table), encoding="utf-8")
-    print("\n".join(markdown(table)))
+            for is_new in with_seed(protocol, source, folder, chosen, number, bar):
+                if is_new:  # who stops it keeps what is known
+                    draw(told, folder, run, out)
+    print("\n".join(markdown(draw(told, folder, run, out))))
+
+
+def draw(told: dict[str, Any], folder: Path, run: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The table of the rows that there are, as files; and itself."""
+    table = {**told, "rows": rows(folder), "run": finished(run)}
+    write(out, "methods", table, markdown(table))
+    (out / "methods.svg").write_text(plot(table), encoding="utf-8")
+    return table
 
 
 def read_npz(files: Sequence[Path]) -> Images:
@@ -212,24 +218,20 @@ def teach(protocol: Protocol, source: Images, folder: Path) -> dict[str, Any]:
 
 def with_seed(
     protocol: Protocol, source: Images, folder: Path, methods: Sequence[str], seed: int, bar: Bar
-) -> Iterator[None]:
-    """Every method with one seed; yields after each. A method that fails is a row that says why."""
+) -> Iterator[bool]:
+    """Every method with one seed; after each, whether it was run now. One that fails is a row that says why."""
     data = take(source, protocol.classes, protocol.images)
     teacher = network(protocol.teacher, protocol.classes)
     teacher.load_state_dict(load_file(folder / "teacher.safetensors"))
     remembered = Remembered(teacher.eval())
     for method in methods:
         file = folder / f"{method.replace(' ', '-')}.{seed}.json"
-        if not file.exists():
-            row = {
-                "method": method,
-                "seed": seed,
-                "when": now(),
-                **one(protocol, data, remembered, method, seed),
-            }
-            write_json(file, row)
+        is_new = not file.exists()
+        if is_new:
+            found = one(protocol, data, remembered, method, seed)
+            write_json(file, {"method": method, "seed": seed, "when": now(), **found})
         bar.step(f"{method}, seed {seed}")
-        yield
+        yield is_new
 
 
 def one(protocol: Protocol, data: Decoded, teacher: Parts, method: str, seed: int) -> dict[str, Any]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from benchmarks.evidence import rows_of, told
 from pipeline.losses import LOSSES
+from targets.statistics import student_half
 
 ALONE, KD = "student alone", "kd"
 Scores = dict[int, float]  # by seed, in points
@@ -31,7 +30,7 @@ def difference(ours: Scores, theirs: Scores) -> tuple[float, float, float] | Non
     if len(seeds) < 2:
         return None
     pairs = np.array([ours[seed] - theirs[seed] for seed in seeds])
-    half = float(stats.t.ppf(0.975, len(pairs) - 1) * pairs.std(ddof=1) / math.sqrt(len(pairs)))
+    half = student_half(float(pairs.std(ddof=1)), len(pairs))
     return float(pairs.mean()), float(pairs.mean()) - half, float(pairs.mean()) + half
 
 

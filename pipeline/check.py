@@ -30,7 +30,7 @@ def run(job: Job) -> None:
         }
         _, models[where] = checkpoint.begin(section, data.facts, inputs, where)
     few = next(plain_batches(data, data.part(TRAIN), 4))
-    student, teachers = models.pop("student"), list(models.values())
+    student, teachers = models["student"], [models[name] for name in recipe.all_teachers]
     tasks = {"distill": recipe.distill, "quantize": recipe.quantize, "prune": recipe.prune}
     for where, task in tasks.items():
         if task is not None:
@@ -46,6 +46,6 @@ def run(job: Job) -> None:
         raise unknown("criterion", recipe.prune.criterion, CRITERIA, "prune.criterion")
     facts = {
         name: {"parameters": sum(p.numel() for p in model.parameters()), "taps": model.taps}
-        for name, model in {**models, "student": student}.items()
+        for name, model in models.items()
     }
     (job.out / "check.json").write_text(json.dumps(facts))

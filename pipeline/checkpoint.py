@@ -21,7 +21,7 @@ from pipeline.images import Facts
 from pipeline.model import Model, check_answers, find_taps
 from pipeline.networks import build
 from pipeline.quantizer import freeze, prepare
-from pipeline.recipe import Network
+from pipeline.recipe import Network, teacher_names
 from targets.refusal import Refusal, unknown
 
 
@@ -115,13 +115,12 @@ def load(folder: Path) -> nn.Module:
 
 
 def load_teachers(parents: Mapping[str, Path]) -> list[Model]:
-    """The teachers among a stage's parents, in their order."""
+    """The teachers among a stage's parents, in the recipe's order."""
     teachers = []
-    for name, folder in parents.items():
-        if name.startswith("teacher"):
-            model = load(folder)
-            assert isinstance(model, Model)
-            teachers.append(model)
+    for name in teacher_names(parents):
+        model = load(parents[name])
+        assert isinstance(model, Model)
+        teachers.append(model)
     return teachers
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from pipeline.factory import is_factory, sources
-from pipeline.recipe import Network, Recipe, read_recipe
+from pipeline.recipe import Network, Recipe, read_recipe, teacher_names
 from pipeline.stage import Stage, ensure
 from pipeline.store import Store, digest
 from targets.bundle import Bundle, prove, report_of, write_bundle
@@ -135,8 +135,7 @@ def candidates_of(made: Mapping[str, Path], precisions: tuple[str, ...]) -> list
 def read_exam(folder: Path) -> tuple[Exam, list[dict[str, Any]]]:
     """What ``examine`` left: the questions, and a table of each network that answered them."""
     facts = read_json(folder / "networks.json")
-    teachers = sorted(name for name in facts if name.startswith("teacher"))
-    names = [name for name in (*teachers, "student", "pruned") if name in facts]
+    names = [name for name in (*teacher_names(facts), "student", "pruned") if name in facts]
     logits = {name: np.load(folder / f"{name}.npy") for name in names}
     exam = Exam(np.load(folder / "labels.npy"), tuple(facts["classes"]), {"teacher": logits["teacher"]})
     return exam, [network_table(name, facts[name], logits[name], exam) for name in names]

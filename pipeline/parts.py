@@ -91,7 +91,7 @@ def between(network: fx.GraphModule, entry: fx.Node | None, exit_: fx.Node, wher
     if entry is not None:
         with graph.inserting_after(image):
             fed = graph.placeholder("entry")
-        places[entry].replace_all_uses_with(fed, delete_user_cb=lambda user: user.op != "output")
+        places[entry].replace_all_uses_with(fed)
     # The batch-norms before the cut count as impure, but nothing reads them any more.
     graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
     if entry is not None:

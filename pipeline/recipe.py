@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -181,6 +182,11 @@ class Recipe(Section):
         """By the names of their stages: teacher, teacher 2, …"""
         more = {f"teacher {number}": one for number, one in enumerate(self.teachers, 2)}
         return {"teacher": self.teacher, **more}
+
+
+def teacher_names(names: Iterable[str]) -> list[str]:
+    """The teachers among some names, in the recipe's order: "teacher 2" before "teacher 10"."""
+    return sorted((name for name in names if name.startswith("teacher")), key=lambda name: (len(name), name))
 
 
 def read_recipe(name: str) -> tuple[Recipe, Path]:

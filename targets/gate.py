@@ -56,7 +56,8 @@ def gate(
         save_images(track(LazyImages(paths), "images"), len(paths), contract.size, decoded)
         exam = Exam(labels, classes, {})
         found = measure(
-            [Candidate(model.stem, model, "float32")],
+            # Not the file's name: it could be that of one timed beside it.
+            [Candidate("candidate", model, "float32")],
             contract,
             profile,
             device,

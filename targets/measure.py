@@ -65,11 +65,6 @@ class Measurement:
     beside: Mapping[str, Measured] = field(default_factory=dict)
 
 
-def at_once(found: Measurement) -> bool:
-    """Enough after the first look."""
-    return True
-
-
 class Bench:
     """A device with a profile's settings and images on it; what can be done with a candidate there."""
 
@@ -132,7 +127,7 @@ def measure(
     images: Path,
     out: Path,
     beside: Sequence[Candidate] = (),
-    enough: Callable[[Measurement], bool] = at_once,
+    enough: Callable[[Measurement], bool] = lambda found: True,
 ) -> Measurement:
     """Build, ask and time; the files as they ran there are left in ``out``. Raises Unmeasurable.
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from targets.contract import Contract
 from targets.devices import open_device
@@ -19,7 +18,7 @@ from targets.measure import Bench, Candidate
 from targets.profile import read_profile
 from targets.progress import Bar
 from targets.reference import write_reference
-from targets.statistics import LOOKS, SURE, Blocks, medians, quantiles
+from targets.statistics import LOOKS, SURE, Blocks, quantiles, ratios, student_half
 
 PROCESSES, SECONDS, SIZE, GIVEN_S = 10, 1.0, 64, 60.0
 
@@ -38,8 +37,7 @@ class Noise:
     def provable(self) -> float:
         """The smallest distance from a limit that the gate can tell in a minute."""
         count = max((look for look in LOOKS if look * self.process_s <= GIVEN_S), default=LOOKS[0])
-        wide = float(stats.t.ppf(1 - (1 - SURE) / 2, count - 1))
-        return math.expm1(wide * self.spread / math.sqrt(count))
+        return math.expm1(student_half(self.spread, count, SURE))
 
     def advice(self) -> list[str]:
         """What would make it quieter."""
@@ -82,10 +80,9 @@ def found(timed: Sequence[dict[str, Any]], process_s: float, environment: dict[s
     """The figures of some processes' blocks."""
     first: Blocks = [one["first"] for one in timed]
     second: Blocks = [one["second"] for one in timed]
-    logs = [math.log(np.median(medians(a) / medians(b))) for a, b in zip(first, second, strict=True)]
     levels = quantiles(first, 0.5)
     return Noise(
-        spread=float(np.std(logs, ddof=1)),
+        spread=float(np.std(np.log(ratios(first, second)), ddof=1)),
         drift=max(levels) / min(levels) - 1,
         process_s=process_s,
         load=environment["load"],

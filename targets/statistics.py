@@ -100,8 +100,13 @@ def across(values: Sequence[float], level: float = LEVEL) -> Estimate:
     mean, count = float(logs.mean()), len(logs)
     if count < 2:
         return Estimate(math.exp(mean), 0.0, math.inf)
-    half = float(stats.t.ppf(1 - (1 - level) / 2, count - 1) * logs.std(ddof=1) / math.sqrt(count))
+    half = student_half(float(logs.std(ddof=1)), count, level)
     return Estimate(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
+
+
+def student_half(spread: float, count: int, level: float = LEVEL) -> float:
+    """Half of Student's interval of a mean of ``count`` values with that standard deviation."""
+    return float(stats.t.ppf(1 - (1 - level) / 2, count - 1)) * spread / math.sqrt(count)
 
 
 def quantiles(processes: Blocks, q: float) -> list[float]:
@@ -122,8 +127,13 @@ def milliseconds(processes: Blocks, q: float, level: float = LEVEL) -> Estimate:
 
 def ratio(candidate: Blocks, reference: Blocks, level: float = LEVEL) -> Estimate:
     """How many times the reference's latency the candidate takes: medians of the rounds' paired blocks."""
+    return across(ratios(candidate, reference), level)
+
+
+def ratios(candidate: Blocks, reference: Blocks) -> list[float]:
+    """The same in each process."""
     pairs = zip(candidate, reference, strict=True)
-    return across([float(np.median(medians(a) / medians(b))) for a, b in pairs], level)
+    return [float(np.median(medians(a) / medians(b))) for a, b in pairs]
 
 
 def quantile_ratio(candidate: Blocks, reference: Blocks, q: float, level: float = LEVEL) -> Estimate:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.recipe import BUILT_IN, Recipe, read_recipe
+from pipeline.recipe import BUILT_IN, Recipe, read_recipe, teacher_names
 from targets.refusal import WRONG_INPUT, Refusal
 
 RIGHT = 'version = 1\ndata = "digits"\nteacher = "resnet20"\nstudent = "resnet8"\n'
@@ -209,6 +209,13 @@ def keys_of(model: Any) -> list[str]:
 KEYS = sorted({*keys_of(Recipe), "name", "weight"})
 WORDS = ["digits", "resnet8", "kd", "qat", "cosine", "auto", ".", "recipe.toml", "~", "~x", "\0", "a:b", "\n"]
 words = st.sampled_from(WORDS) | st.text(max_size=8)
+
+
+def test_teachers_keep_the_recipe_s_order() -> None:
+    teachers = {"teacher": 0, **{f"teacher {number}": number for number in range(2, 12)}}
+    assert teacher_names(["student", *sorted(teachers, reverse=True), "pruned"]) == list(teachers)
+
+
 scalars = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | words | st.integers(-1, 2)
 keys = st.sampled_from(KEYS) | words
 values = st.recursive(

@@ -9,10 +9,17 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.losses.step import full
+
 
 def pairs(student: int, teacher: int) -> list[tuple[int, int]]:
-    """(student's stage, teacher's stage), from the last backwards, given in forward order."""
+    """(student's stage, teacher's stage), from the last backwards, given in forward order.
+
+    Raises ValueError where there are none: a loss that compares stages would silently be 0.
+    """
     count = min(student, teacher)
+    if not count:
+        raise ValueError("it compares stages, but a network has none")
     return [(student - count + i, teacher - count + i) for i in range(count)]
 
 
@@ -33,6 +40,11 @@ class Adapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(resize(x, self.size))  # type: ignore[no-any-return]
+
+
+def unit(x: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, C·H·W) of length 1."""
+    return F.normalize(full(x).flatten(1))
 
 
 def side(x: Tensor) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.losses.fitting import Adapter, pairs, pick, resize
+from pipeline.losses.fitting import Adapter, pairs, pick, resize, unit
 from pipeline.losses.step import Entry, Shapes, Step, full
 
 
@@ -154,11 +154,6 @@ class FEED(nn.Module):
     def forward(self, step: Step) -> Tensor:
         student = self.translate(resize(step.student.stages[-1], self.size))
         return F.l1_loss(unit(student), unit(step.teacher.stages[-1]))
-
-
-def unit(x: Tensor) -> Tensor:
-    """(N, C, H, W) → (N, C·H·W) of length 1."""
-    return F.normalize(full(x).flatten(1))
 
 
 HINTS = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.losses.response import divergence
+from pipeline.losses.response import divergence, softened
 from pipeline.losses.step import Entry, Step, full
 
 
@@ -40,7 +40,7 @@ def ka_shift(step: Step, *, temperature: float = 4.0) -> Tensor:
     label = step.labels[:, None]
     # The order of softmax and swap does not matter; where the teacher is right, the swap is with itself.
     shifted = teacher.scatter(1, named, teacher.gather(1, label)).scatter(1, label, largest)
-    return divergence(student / temperature, shifted / temperature).mean() * temperature**2
+    return softened(student, shifted, temperature)
 
 
 def ka_smooth(step: Step, *, correct: float = 0.9, temperature: float = 4.0) -> Tensor:
@@ -130,7 +130,7 @@ def unix(
     with torch.no_grad():
         teacher = full(step.teacher_network(mixed).logits)
     student = full(step.student_network(mixed).logits)
-    return divergence(student / temperature, teacher / temperature).mean() * temperature**2
+    return softened(student, teacher, temperature)
 
 
 LESSONS = {

@@ -17,9 +17,12 @@ def kd(step: Step, *, temperature: float = 4.0) -> Tensor:
     The factor T² keeps the gradient's size as T changes. Logits are (N, C). Source: Hinton, Vinyals & Dean
     2015, arXiv 1503.02531. Weight 0.9 beside 0.1 of the labels' cross-entropy, and T = 4: Tian et al. 2020.
     """
-    student = F.log_softmax(full(step.student.logits) / temperature, dim=1)
-    teacher = F.log_softmax(full(step.teacher.logits) / temperature, dim=1)
-    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+    return softened(full(step.student.logits), full(step.teacher.logits), temperature)
+
+
+def softened(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² · KL of both logits (N, C) over T: mean over the batch."""
+    return divergence(student / temperature, teacher / temperature).mean() * temperature**2
 
 
 def divergence(student: Tensor, teacher: Tensor) -> Tensor:
@@ -106,7 +109,7 @@ def logit_std(step: Step, *, temperature: float = 2.0) -> Tensor:
     √(C − 1) · std below 1e-7 is taken as 1e-7, so logits that do not vary have a gradient.
     """
     student, teacher = standardised(step.student.logits), standardised(step.teacher.logits)
-    return divergence(student / temperature, teacher / temperature).mean() * temperature**2
+    return softened(student, teacher, temperature)
 
 
 def standardised(logits: Tensor) -> Tensor:

@@ -10,16 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.losses.fitting import Adapter, pairs, resize, side
+from pipeline.losses.fitting import Adapter, pairs, resize, side, unit
 from pipeline.losses.step import Entry, Shapes, Step, full
-
-
-def paired(shapes: Shapes) -> list[tuple[int, int]]:
-    """The pairs of stages. Raises ValueError when there are none."""
-    both = pairs(len(shapes.student), len(shapes.teacher))
-    if not both:
-        raise ValueError("it compares stages, but a network has none")
-    return both
 
 
 class Connectors(nn.Module):
@@ -27,7 +19,7 @@ class Connectors(nn.Module):
 
     def __init__(self, shapes: Shapes) -> None:
         super().__init__()
-        self.pairs = paired(shapes)
+        self.pairs = pairs(len(shapes.student), len(shapes.teacher))
         self.connect = nn.ModuleList(
             nn.Sequential(Adapter(shapes.student[s], shapes.teacher[t]), nn.BatchNorm2d(shapes.teacher[t][0]))
             for s, t in self.pairs
@@ -98,7 +90,7 @@ class FT(nn.Module):
 
     def __init__(self, shapes: Shapes, *, rate: float = 0.5, reconstruction: float = 0.005) -> None:
         super().__init__()
-        self.student, self.teacher = paired(shapes)[-1]
+        self.student, self.teacher = pairs(len(shapes.student), len(shapes.teacher))[-1]
         source, target = shapes.student[self.student][0], shapes.teacher[self.teacher][0]
         width = round(rate * target)
         if width < 1:
@@ -112,7 +104,7 @@ class FT(nn.Module):
         teacher = step.teacher.stages[self.teacher]
         student = resize(step.student.stages[self.student], side(teacher))
         factor = self.encode(teacher)
-        target, found = (F.normalize(full(x).flatten(1)) for x in (factor.detach(), self.translate(student)))
+        target, found = unit(factor.detach()), unit(self.translate(student))
         rebuilt = F.mse_loss(full(self.decode(factor)), full(teacher))
         return F.l1_loss(found, target) + self.reconstruction * rebuilt
 
@@ -177,7 +169,7 @@ class VID(nn.Module):
 
     def __init__(self, shapes: Shapes) -> None:
         super().__init__()
-        self.pairs = paired(shapes)
+        self.pairs = pairs(len(shapes.student), len(shapes.teacher))
         self.mean, self.rho = nn.ModuleList(), nn.ParameterList()
         for s, t in self.pairs:
             width = shapes.teacher[t][0]
