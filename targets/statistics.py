@@ -1,4 +1,4 @@
-"""Intervals: of shares, of paired drops, of latencies and their ratios. Two-sided, 95 % unless said."""
+"""Intervals: of shares, of latencies and their ratios. Two-sided, 95 % unless said."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 T = TypeVar("T")
 LEVEL = 0.95
@@ -35,47 +35,6 @@ def share(right: int, count: int, level: float = LEVEL) -> Estimate:
     low = stats.beta.ppf(tail, right, count - right + 1) if right > 0 else 0.0
     high = stats.beta.ppf(1 - tail, right + 1, count - right) if right < count else 1.0
     return Estimate(right / count, float(low), float(high))
-
-
-def paired_drop(lost: int, won: int, count: int, level: float = LEVEL) -> Estimate:
-    """How much smaller the share of right answers is, by pairs: (lost − won) / count.
-
-    ``lost``: images that the reference answers right and the candidate wrong; ``won``: the reverse. The score
-    interval for a difference of paired shares (Tango 1998, Statistics in Medicine 17, 891): it holds for
-    few discordant pairs too, where the usual interval collapses.
-    """
-    z = float(stats.norm.ppf(1 - (1 - level) / 2))
-
-    def score(drop: float) -> float:
-        b = -lost - won + (2 * count - lost + won) * drop
-        c = -won * drop * (1 - drop)
-        share_won = (math.sqrt(max(b * b - 8 * count * c, 0.0)) - b) / (4 * count)
-        variance = count * (2 * share_won + drop * (1 - drop))
-        return (lost - won - count * drop) / math.sqrt(max(variance, 1e-300))
-
-    value, edge = (lost - won) / count, 1 - 1e-9
-    low = -1.0 if score(-edge) < z else float(optimize.brentq(lambda d: score(d) - z, -edge, value))
-    high = 1.0 if score(edge) > -z else float(optimize.brentq(lambda d: score(d) + z, value, edge))
-    return Estimate(value, low, high)
-
-
-def images_needed(lost: int, won: int, count: int, limit: float, most: int = 10_000_000) -> int | None:
-    """How many images would prove ``drop ≤ limit`` if they disagreed as often as these; None if never."""
-    if (lost - won) / count >= limit:
-        return None
-
-    def proves(n: int) -> bool:
-        return paired_drop(round(lost * n / count), round(won * n / count), n).high <= limit
-
-    low, high = count, 2 * count
-    while not proves(high):
-        low, high = high, high * 2
-        if high > most:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if proves(middle) else (middle, high)
-    return high
 
 
 Blocks = Sequence[Sequence[Sequence[float]]]  # processes of blocks of seconds

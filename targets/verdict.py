@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from targets.budgets import Budgets
 from targets.measure import Measured, Measurement
+from targets.paired import images_needed, paired_drop
 from targets.refusal import FAILED, PASSED, UNDECIDED
 from targets.statistics import (
     SURE,
     Estimate,
-    images_needed,
     milliseconds,
-    paired_drop,
     quantile_ratio,
     ratio,
     share,

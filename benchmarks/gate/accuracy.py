@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from targets.statistics import paired_drop, share
+from targets.paired import surprise
+from targets.statistics import share
 
 LIMIT = 0.01  # the budget: a point
 IMAGES = (500, 2000, 10_000)
@@ -16,6 +17,7 @@ FLIPS = (0.02, 0.10)  # share of the images on which the two differ in being rig
 DROPS = (0.0, 0.005, 0.01, 0.015, 0.02)
 CLASSES = ((10, 100), (100, 100), (1000, 50))  # classes, images of each
 RECALL = 0.8
+TAIL = 0.025
 TRIALS = 4000
 
 
@@ -29,9 +31,9 @@ def drops(seed: int = 0) -> Iterator[dict[str, Any]]:
                 pairs = Counter(map(tuple, draw.multinomial(images, chances, TRIALS)[:, :2].tolist()))
                 told = Counter[str]()
                 for (lost, won), times in pairs.items():
-                    found = paired_drop(lost, won, images)
-                    told["PASS"] += times * (found.high <= LIMIT)
-                    told["FAIL"] += times * (found.low > LIMIT)
+                    # The limit beyond an end of the interval: the test by which the interval is made.
+                    told["PASS"] += times * (surprise(won, lost, images, -LIMIT) <= TAIL)
+                    told["FAIL"] += times * (surprise(lost, won, images, LIMIT) <= TAIL)
                     told["plain PASS"] += times * ((lost - won) / images < LIMIT)
                 shares = {name: count / TRIALS for name, count in told.items()}
                 yield {"images": images, "flips": flips, "drop": drop, **shares}
