@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline import lists
+from pipeline import judging, lists
+from pipeline.judging import REPORT, STORE, BaselineOption, DeviceOption, StoreOption, artifact
 from targets.refusal import UNDECIDED, Refusal
 
 app = typer.Typer(
@@ -21,12 +22,8 @@ app = typer.Typer(
 )
 
 RecipeArgument = Annotated[str, typer.Argument(help="A .toml file, or a built-in recipe: digits.")]
-StoreOption = Annotated[Path, typer.Option(help="Where artifacts are kept.", envvar="RETORT_STORE")]
 TargetOption = Annotated[str, typer.Option(help="Targets by name, or a profile's .toml; a comma between.")]
-DeviceOption = Annotated[str, typer.Option(help="Where to measure: local, or ssh://user@host:port.")]
 OutOption = Annotated[Path, typer.Option(help="Folder of the report and the files to ship.")]
-
-STORE, REPORT = Path(".retort"), Path("report")
 
 
 @app.callback()
@@ -46,6 +43,7 @@ def deploy(
     recipe: RecipeArgument,
     target: TargetOption = "cpu",
     device: DeviceOption = "local",
+    baseline: BaselineOption = None,
     out: OutOption = REPORT,
     store: StoreOption = STORE,
 ) -> None:
@@ -56,7 +54,7 @@ def deploy(
     from pipeline.line import deploy as run
     from targets.terminal import note, tell
 
-    table = run(recipe, target.split(","), device, out, store, note)
+    table = run(recipe, target.split(","), device, out, store, note, artifact(baseline, store))
     tell(table, out)
     raise typer.Exit(table["status"])
 
@@ -85,7 +83,9 @@ def bundle(
 def measure(
     folder: Annotated[Path, typer.Argument(help="A bundle.")],
     device: DeviceOption = "local",
+    baseline: BaselineOption = None,
     out: OutOption = REPORT,
+    store: StoreOption = STORE,
 ) -> None:
     """Measure and judge a bundle; no torch needed.
 
@@ -96,7 +96,8 @@ def measure(
     from targets.terminal import tell
 
     read = read_bundle(folder)
-    table = report_of([read], [prove(read, device, out / read.profile.name)])
+    proof = prove(read, device, out / read.profile.name, artifact(baseline, store))
+    table = report_of([read], [proof])
     write_report(table, out)
     tell(table, out)
     raise typer.Exit(table["status"])
@@ -123,49 +124,10 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
         print(f"{name:<10} measure   would run (taken anew each time)")
 
 
-@app.command()
-def gate(
-    model: Annotated[Path, typer.Argument(help="An ONNX file.")],
-    images: Annotated[Path, typer.Option(help="Folder of class folders of images.")],
-    target: Annotated[str, typer.Option(help="A target's name, or a profile's .toml.")] = "cpu",
-    budget: Annotated[list[str] | None, typer.Option(help="NAME=LIMIT, as in a recipe; repeat.")] = None,
-    device: DeviceOption = "local",
-    size: Annotated[int | None, typer.Option(help="Pixels a side, where the file does not say.")] = None,
-    mean: Annotated[str | None, typer.Option(help="R,G,B in 0..1, if the file wants it subtracted.")] = None,
-    std: Annotated[str | None, typer.Option(help="R,G,B in 0..1, if the file wants it divided by.")] = None,
-    baseline: Annotated[Path | None, typer.Option(help="An ONNX file to be timed beside it.")] = None,
-    out: OutOption = REPORT,
-) -> None:
-    """Judge a given ONNX file: measured here and now, no torch needed.
-
-    Example: retort gate model.onnx --images photos --budget accuracy=90 --budget p99_ms=8
-
-    Example: retort gate new.onnx --images photos --baseline old.onnx --budget slower_than_baseline=5%
-    """
-    from targets.budgets import read_budgets
-    from targets.gate import gate as run
-    from targets.gate import triple
-    from targets.profile import read_profile
-    from targets.terminal import tell
-
-    normalise = triple(mean, "--mean"), triple(std, "--std")
-    table = run(
-        model,
-        images,
-        read_profile(target),
-        device,
-        read_budgets(budget or []),
-        out,
-        size,
-        *normalise,
-        baseline,
-    )
-    tell(table, out)
-    raise typer.Exit(table["status"])
-
-
-for listing in (lists.targets, lists.methods, lists.networks, lists.datasets):
-    app.command()(listing)
+JUDGES = (judging.gate, judging.compare, judging.lock)
+LISTS = (lists.targets, lists.methods, lists.networks, lists.datasets)
+for command in (*JUDGES, *LISTS):
+    app.command()(command)
 
 
 @app.command()

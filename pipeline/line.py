@@ -14,6 +14,7 @@ from pipeline.factory import is_factory, sources
 from pipeline.recipe import Network, Recipe, read_recipe, teacher_names
 from pipeline.stage import Stage, ensure
 from pipeline.store import Store, digest
+from targets.answers import Exam
 from targets.bundle import Bundle, prove, report_of, write_bundle
 from targets.contract import read_contract
 from targets.devices import check_device
@@ -21,7 +22,6 @@ from targets.measure import Candidate
 from targets.profile import Profile, read_profile
 from targets.report import network_table, write_report
 from targets.runner.backends import Backend
-from targets.verdict import Exam
 
 Plan = dict[str, Stage]
 
@@ -79,7 +79,13 @@ def prefixed(**groups: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def deploy(
-    recipe: str, targets: list[str], device: str, out: Path, root: Path, say: Callable[[str], None]
+    recipe: str,
+    targets: list[str],
+    device: str,
+    out: Path,
+    root: Path,
+    say: Callable[[str], None],
+    baseline: Path | None = None,
 ) -> dict[str, Any]:
     """The whole line, from a recipe to the report's table, whose ``status`` is the verdict's exit status."""
     check_device(device)
@@ -88,7 +94,7 @@ def deploy(
     for one in bundles:
         if one.profile.remote:
             write_bundle(one, out / one.profile.name / "bundle")
-    tables = [prove(one, device, out / one.profile.name) for one in bundles]
+    tables = [prove(one, device, out / one.profile.name, baseline) for one in bundles]
     table = report_of(bundles, tables)
     write_report(table, out)
     return table

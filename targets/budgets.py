@@ -36,6 +36,7 @@ class Budgets(BaseModel):
         None, description="per cent, at most; below 0 asks for a speed-up"
     )
     drop_vs_baseline: float | None = Field(None, ge=0, le=100, description="points, at most")
+    agreement_vs_baseline: float | None = Field(None, gt=0, le=100, description="same answers, per cent")
     size_mb: PositiveFloat | None = None
     memory_mb: PositiveFloat | None = None
 

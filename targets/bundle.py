@@ -18,16 +18,17 @@ from typing import Any
 import numpy as np
 import onnx
 
+from targets.answers import Exam
+from targets.beside import beside
 from targets.budgets import Budgets
 from targets.contract import Contract
 from targets.derive import derived, trtexec
 from targets.measure import Candidate, measure
 from targets.profile import Profile
-from targets.reference import beside
 from targets.refusal import Refusal, Unmeasurable
 from targets.report import compose, target_table
 from targets.second_opinion import second_opinion
-from targets.verdict import Exam, judge, sure, unmeasured
+from targets.verdict import judge, sure, unmeasured
 
 FORMAT = 1
 INDEX = "bundle.json"
@@ -48,10 +49,11 @@ class Bundle:
     notes: dict[str, Any]  # what else the report tells: lineage, what stayed float
 
 
-def prove(bundle: Bundle, device: str, out: Path) -> dict[str, Any]:
+def prove(bundle: Bundle, device: str, out: Path, baseline: Path | None = None) -> dict[str, Any]:
     """Measure a bundle on a device and judge it: its target's part of the report.
 
-    What cannot be measured is told as such, so that one target's missing runtime stops no other's proof.
+    ``baseline`` is a file, or a lock that names one, timed in the same rounds. What cannot be measured is told as
+    such, so that one target's missing runtime stops no other's proof.
     """
     exam, profile = bundle.exam, bundle.profile
     try:
@@ -60,7 +62,7 @@ def prove(bundle: Bundle, device: str, out: Path) -> dict[str, Any]:
                 f"no device given; next: retort measure {out / 'bundle'} --device ssh://user@board"
             )
         with tempfile.TemporaryDirectory(prefix="retort-") as work:
-            others = beside(bundle.budgets, bundle.contract, None, Path(work))
+            others = beside(bundle.budgets, bundle.contract, baseline, Path(work))
             found = measure(
                 bundle.candidates,
                 bundle.contract,

@@ -3,93 +3,134 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 
+from targets.answers import Exam, right_answers
+from targets.beside import beside, load
 from targets.budgets import Budgets
 from targets.contract import Contract, infer_contract, read_contract
 from targets.folder import LazyImages, class_folders, save_images
-from targets.measure import Candidate, measure
+from targets.lock import Lock, lock_of
+from targets.measure import Candidate, Measurement, measure
 from targets.profile import Profile
 from targets.progress import track
-from targets.reference import beside
 from targets.refusal import Refusal
 from targets.report import compose, target_table, write_report
-from targets.verdict import Exam, judge, sure
+from targets.statistics import ratio, share
+from targets.verdict import judge, sure
+
+# Not the file's name: it could be that of one timed beside it.
+CANDIDATE = "candidate"
 
 
-def gate(
-    model: Path,
-    images: Path,
-    profile: Profile,
-    device: str,
-    budgets: Budgets,
-    out: Path,
-    size: int | None = None,
-    mean: Sequence[float] = (),
-    std: Sequence[float] = (),
-    baseline: Path | None = None,
-) -> dict[str, Any]:
-    """The report's table of one given file; ``images`` is a folder of class folders.
+@dataclass(frozen=True)
+class Given:
+    """A file to judge, and where: what a foreign file does not say of its input is given with it."""
 
-    ``baseline`` is another file with the same input, timed in the same rounds.
-    """
-    budgets = budgets.over(profile.budgets)
-    if not budgets.model_dump(exclude_none=True):
-        raise Refusal(
-            "gate: no budget to judge by; give --budget p99_ms=8 or another, or a profile with budgets"
-        )
-    proto = load(model)
-    contract = read_contract(proto) or infer_contract(proto, str(model), size, mean, std)
-    if baseline is not None:
-        check_baseline(baseline, contract, mean, std)
-    paths, folders = class_folders(images)
-    classes = check_classes(proto, contract, folders, images)
+    model: Path
+    images: Path  # a folder of class folders
+    profile: Profile
+    device: str = "local"
+    size: int | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The given file's input, and the questions: the decoded images lie in ``work``."""
+
+    contract: Contract
+    exam: Exam
+    images: Path
+    work: Path
+
+
+@contextmanager
+def asked(given: Given) -> Iterator[Asked]:
+    """The questions for a file. Raises Refusal where file and images do not fit."""
+    proto = load(given.model)
+    contract = read_contract(proto) or infer_contract(
+        proto, str(given.model), given.size, given.mean, given.std
+    )
+    paths, folders = class_folders(given.images)
+    classes = check_classes(proto, contract, folders, given.images)
     labels = np.array([classes.index(path.parent.name) for path in paths], dtype=np.int64)
     with tempfile.TemporaryDirectory(prefix="retort-") as work:
         decoded = Path(work) / "images.npy"
         save_images(track(LazyImages(paths), "images"), len(paths), contract.size, decoded)
-        exam = Exam(labels, classes, {})
-        found = measure(
-            # Not the file's name: it could be that of one timed beside it.
-            [Candidate("candidate", model, "float32")],
-            contract,
-            profile,
-            device,
-            decoded,
-            out / profile.name,
-            beside(budgets, contract, baseline, Path(work)),
-            lambda so_far: sure(judge(so_far, budgets, exam)),
+        yield Asked(contract, Exam(labels, classes, {}), decoded, Path(work))
+
+
+def gate(given: Given, budgets: Budgets, out: Path, baseline: Path | None = None) -> dict[str, Any]:
+    """The report's table of one given file.
+
+    ``baseline`` is another file with the same input, or a lock that names one: timed in the same rounds.
+    """
+    budgets = budgets.over(given.profile.budgets)
+    if not budgets.model_dump(exclude_none=True):
+        raise Refusal(
+            "gate: no budget to judge by; give --budget p99_ms=8 or another, or a profile with budgets"
         )
-    table = target_table(profile, device, judge(found, budgets, exam), exam, found)
-    report = compose(str(model), exam, [], [table])
+    with asked(given) as ask:
+        found = measure(
+            [Candidate(CANDIDATE, given.model, "float32")],
+            ask.contract,
+            given.profile,
+            given.device,
+            ask.images,
+            out / given.profile.name,
+            beside(budgets, ask.contract, baseline, ask.work),
+            lambda so_far: sure(judge(so_far, budgets, ask.exam)),
+        )
+    table = target_table(given.profile, given.device, judge(found, budgets, ask.exam), ask.exam, found)
+    report = compose(str(given.model), ask.exam, [], [table])
     write_report(report, out)
     return report
 
 
-def check_baseline(path: Path, contract: Contract, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raises Refusal unless the baseline takes the candidate's images."""
-    proto, where = load(path), f"--baseline {path}"
-    own = read_contract(proto) or infer_contract(proto, where, contract.size, mean, std)
-    if (own.feed(), own.size) != (contract.feed(), contract.size):
-        raise Refusal(f"{where}: it takes other images than the candidate")
+def lock(given: Given, path: Path) -> Lock:
+    """Measure a file beside the reference network and say what to keep of it."""
+    budgets = Budgets(p50_vs_reference=1.0)  # so that the reference network is there; nothing is judged
+    with asked(given) as ask:
+        found = measure(
+            [Candidate(CANDIDATE, given.model, "float32")],
+            ask.contract,
+            given.profile,
+            given.device,
+            ask.images,
+            ask.work / "out",
+            beside(budgets, ask.contract, None, ask.work),
+        )
+    return lock_of(given.model, path, figures(found, ask.exam), circumstances(found))
 
 
-def load(path: Path) -> onnx.ModelProto:
-    try:
-        proto = onnx.load(path)
-        onnx.checker.check_model(proto)
-    except FileNotFoundError:
-        raise Refusal(f"{path}: no such file") from None
-    except (OSError, DecodeError, onnx.checker.ValidationError) as error:
-        line = (str(error).splitlines() or ["empty"])[0]
-        raise Refusal(f"{path}: not a usable ONNX file: {line}") from None
-    return proto
+def figures(found: Measurement, exam: Exam) -> dict[str, Any]:
+    """What people compare in a diff, with as many digits as mean something."""
+    one, reference = found.candidates[CANDIDATE], found.beside["reference"]
+    right = share(right_answers(one.logits, exam), len(exam.labels))
+    times = ratio(one.blocks, reference.blocks)
+    return {
+        "accuracy_percent": [round(100 * x, 2) for x in (right.value, right.low, right.high)],
+        "p50_vs_reference": [float(f"{x:.4g}") for x in (times.value, times.low, times.high)],
+        "size_bytes": one.size_bytes,
+    }
+
+
+def circumstances(found: Measurement) -> dict[str, Any]:
+    return {
+        "target": found.target,
+        "cpu": found.environment["cpu"]["model"],
+        "taken": found.protocol["taken"],
+        "test_images": len(next(iter(found.candidates.values())).logits),
+    }
 
 
 def check_classes(
@@ -108,14 +149,3 @@ def check_classes(
     if width and width[0] not in (0, len(folders)):
         raise Refusal(f"{images}: {len(folders)} class folders, but the model answers {width[0]} classes")
     return folders
-
-
-def triple(text: str | None, option: str) -> tuple[float, ...]:
-    """``0.5,0.5,0.5`` as three numbers; nothing as none."""
-    try:
-        numbers = tuple(float(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        numbers = (0.0,)
-    if len(numbers) not in (0, 3):
-        raise Refusal(f"{option} {text}: write three numbers, such as 0.485,0.456,0.406")
-    return numbers

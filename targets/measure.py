@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from targets.contract import Contract
 from targets.derive import derived
 from targets.devices import Device, open_device
+from targets.heat import heat
 from targets.profile import Profile
 from targets.progress import Bar
 from targets.runner.backends import Backend
@@ -63,6 +64,9 @@ class Measurement:
     simulated: bool = False  # a stand-in for the runtime answered, as in tests
     # Timed in the same rounds, to compare with; they never ship: "baseline", "reference".
     beside: Mapping[str, Measured] = field(default_factory=dict)
+    heat: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of the work without a pause before, if there was any
 
 
 class Bench:
@@ -107,10 +111,19 @@ class Bench:
 
     def time(self, candidates: Sequence[Candidate], seconds: float, seed: int) -> dict[str, Any]:
         """Blocks of calls of each, in turns, in one fresh process: ``{"blocks": {name: …}, …}``."""
-        engines = {
+        return self.do("time", engines=self.engines(candidates), seconds=seconds, seed=seed)
+
+    def sustain(self, candidates: Sequence[Candidate], seconds: float) -> list[dict[str, Any]]:
+        """Work without a pause, for what heat does: each window's medians and the machine's state."""
+        windows: list[dict[str, Any]] = self.do(
+            "sustain", engines=self.engines(candidates), seconds=seconds, seed=0
+        )["windows"]
+        return windows
+
+    def engines(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
+        return {
             one.name: {"engine": f"{one.name}.engine", "options": self.options(one)} for one in candidates
         }
-        return self.do("time", engines=engines, seconds=seconds, seed=seed)
 
     def vendor(self, one: Candidate) -> dict[str, Any]:
         """The figures of the vendor's own tool for the same engine, where there is one; to look at, not to judge."""
@@ -140,6 +153,7 @@ def measure(
         bench = Bench(device, profile, contract, images, Path(work))
         seen = untimed(bench, everything, out, bar)
         names = [one.name for one in beside]
+        heated = heat(bench.sustain(everything, profile.sustained)) if profile.sustained else {}
 
         def take(number: int) -> dict[str, Any]:
             done = bench.time(everything, profile.seconds / LOOKS[-1], number)
@@ -147,7 +161,8 @@ def measure(
             return done
 
         def so_far(timed: Sequence[dict[str, Any]]) -> Measurement:
-            return collected(seen, timed, names, profile, device_name)
+            found = collected(seen, timed, names, profile, device_name)
+            return replace(found, heat=heated)
 
         timed = until_sure(take, lambda taken: enough(so_far(taken)))
         for one in candidates:
@@ -184,7 +199,7 @@ def collected(
     }
     settings = {"threads": profile.threads, "batch": profile.batch, "seconds": profile.seconds}
     protocol = {**settings, "processes": len(timed), "looks": list(LOOKS), "error": ERROR}
-    protocol["taken"] = timed[0]["time"]
+    protocol |= {"taken": timed[0]["time"], "timer": timed[0]["timer"]}
     simulated = any(one.facts.get("simulated", False) for one in seen.values())
     others = {name: found.pop(name) for name in beside}
     return Measurement(profile.name, device, found, timed[-1]["after"], protocol, simulated, others)

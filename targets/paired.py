@@ -62,7 +62,8 @@ def surprise(lost: int, won: int, count: int, drop: float) -> float:
     losses = least_losses(wins, count, drop, score(lost, won, count, drop) - 1e-9)
     chances = np.clip((shares + drop) / (1 - shares), 0, 1)[:, None]
     beyond = stats.binom.sf(losses - 1, count - wins, chances)
-    return float((stats.binom.pmf(wins, count, shares[:, None]) * beyond).sum(1).max()) + spent
+    chance = np.asarray(stats.binom.pmf(wins, count, shares[:, None]) * beyond)
+    return float(chance.sum(1).max()) + spent
 
 
 def least_losses(wins: Any, count: int, drop: float, least: float) -> Any:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from targets.budgets import Budgets
 from targets.contract import Layout
 from targets.refusal import Refusal, unknown
 
 BUILT_IN = Path(__file__).with_name("profiles")
+
+
+def spell(value: object) -> object:
+    """``"10m"`` as 600 seconds; also s and h."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", value) if isinstance(value, str) else None
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else value
 
 
 class Profile(BaseModel):
@@ -32,6 +39,9 @@ class Profile(BaseModel):
     threads: int = Field(1, ge=1)
     batch: int = Field(1, ge=1)
     seconds: float = Field(40.0, gt=0, description="timed rounds at most, if the answer stays open")
+    sustained: Annotated[float, BeforeValidator(spell), Field(ge=0)] = Field(
+        0.0, description="seconds of work without a pause before anything is judged; write 10m"
+    )
     budgets: Budgets = Budgets()
 
 

@@ -12,9 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from targets.budgets import Budgets
 from targets.contract import Contract
-from targets.measure import Candidate
 
 WIDTHS = (3, 32, 32, 32)
 
@@ -52,11 +50,3 @@ def write_reference(contract: Contract, path: Path) -> Path:
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return path
-
-
-def beside(budgets: Budgets, contract: Contract, baseline: Path | None, work: Path) -> list[Candidate]:
-    """What the budgets want timed in the candidate's rounds: the baseline, the reference network."""
-    found = [Candidate("baseline", baseline, "float32")] if baseline is not None else []
-    if budgets.p50_vs_reference is not None or budgets.p99_vs_reference is not None:
-        found.append(Candidate("reference", write_reference(contract, work / "reference.onnx"), "float32"))
-    return found

@@ -15,12 +15,12 @@ from xml.etree import ElementTree
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from targets import figures
+from targets import figures, strips
 from targets.terminal import WORDS, amount, headline
 
 Table = dict[str, Any]
 
-AT_LEAST = ("accuracy", "worst_class")  # every other budget is a limit from above
+AT_LEAST = ("accuracy", "worst_class", "agreement_vs_baseline")  # every other budget is a limit from above
 MEANINGS = {
     "accuracy": "share of the test images that are answered right",
     "drop_vs_teacher": "accuracy lost against the teacher",
@@ -33,6 +33,7 @@ MEANINGS = {
     "p99_vs_reference": "latency in times the reference network's, 99 of 100 calls",
     "slower_than_baseline": "latency beyond the baseline's, timed in the same rounds",
     "drop_vs_baseline": "accuracy lost against the baseline",
+    "agreement_vs_baseline": "share of the test images that are answered as the baseline does",
     "size_mb": "size of the file",
     "memory_mb": "peak memory of the process that runs it",
 }
@@ -239,7 +240,8 @@ def page(template: str, **more: Any) -> str:
     environment = Environment(
         autoescape=True, loader=templates, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    for shown in (budget_cells, flat, headline, inline, markdown, operators, pretty, speedup, tiles, vendors):
+    texts = (headline, inline, markdown, pretty, strips.strip)
+    for shown in (budget_cells, flat, operators, speedup, tiles, vendors, *texts):
         environment.filters[shown.__name__] = shown
     return environment.get_template(template).render(words=WORDS, **more)
 
@@ -251,6 +253,8 @@ def html(table: Table) -> str:
     measured = {**table, "targets": [target for target in table["targets"] if target["candidates"]]}
     names = ("ladder", "tradeoff", "latencies") if measured["targets"] else ()
     drawn = {name: Markup(getattr(figures, name)(measured)) for name in names}
+    if any(target["heat"] for target in measured["targets"]):
+        drawn["heat"] = Markup(strips.heat(measured))
     return page("report.html.j2", table=table, ladder=ladder(table), classes=classes(measured), figures=drawn)
 
 

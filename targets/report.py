@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from targets import render
+from targets import render, strips
+from targets.answers import Exam, recalls, right_answers
 from targets.measure import Measured, Measurement
 from targets.profile import Profile
 from targets.refusal import FAILED, PASSED, UNDECIDED
 from targets.statistics import milliseconds, share
-from targets.verdict import QUANTILES, Exam, Verdict, plain_float, recalls, right_answers
+from targets.verdict import QUANTILES, Verdict, plain_float
 
 VERSION = version("retort")
 KEPT_TIMES = 2000  # of each candidate, evenly spread, for the picture of the distribution
@@ -51,6 +52,7 @@ def target_table(
         },
         "environment": measurement.environment if measurement else {},
         "protocol": measurement.protocol if measurement else {},
+        "heat": measurement.heat if measurement else {},
     }
 
 
@@ -105,13 +107,14 @@ def compose(
 
 
 def write_report(table: dict[str, Any], folder: Path) -> None:
-    """report.json, report.html, summary.md and junit.xml in ``folder``; other files there are left alone."""
+    """The page, and what other programs read, in ``folder``; other files there are left alone."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "report.json": json.dumps(table, indent=1),
         "report.html": render.html(table),
         "summary.md": render.summary(table),
         "junit.xml": render.junit(table),
+        "budgets.svg": strips.budgets(render.printable(table)),
     }
     for name, text in texts.items():
         part = folder / f".{name}.part"

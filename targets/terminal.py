@@ -33,6 +33,8 @@ def tell(table: Table, folder: Path) -> None:
         console.print()
         console.print(f"{target['target']} on {target['device']}: {headline(target)}", markup=False)
         console.print(f"  {target['reason']}", markup=False)
+        if target["heat"]:
+            console.print(f"  {target['heat']['says']}", markup=False)
         for line in target["lines"]:
             text = Text(f"  {line['outcome']:<12}", STYLES[line["outcome"]])
             text.append(f"  {line['budget']:<16} {amount(line)}", "none")

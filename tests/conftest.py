@@ -12,6 +12,9 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from targets.contract import Contract, Layout, write_contract
 
 # A shared machine is slow at times: how long an example takes says nothing about the code.
 settings.register_profile("retort", deadline=None)
@@ -35,6 +38,29 @@ def small_network(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def photos(tmp_path: Path, small_images: NDArray[np.uint8]) -> Path:
+    for label in range(5):
+        (tmp_path / "photos" / f"kind{label}").mkdir(parents=True)
+        for number in range(2):
+            image = Image.fromarray(small_images[(label + number) % len(small_images)])
+            image.save(tmp_path / "photos" / f"kind{label}" / f"{number}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def network(small_network: Callable[[str], Path]) -> Callable[[str], Path]:
+    """A small network that says what it takes."""
+
+    def make(layout: Layout) -> Path:
+        proto = onnx.load(path := small_network(layout))
+        write_contract(proto, Contract(layout, 8, tuple(f"kind{label}" for label in range(5))))
+        onnx.save(proto, path)
+        return path
+
+    return make  # type: ignore[return-value]
 
 
 def convolutions(layout: str) -> onnx.ModelProto:

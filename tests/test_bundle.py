@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from trt_graphs import foreign, good
 
 from targets import bundle as bundles
+from targets.answers import Exam
 from targets.budgets import Budgets
 from targets.bundle import Bundle, prove, read_bundle, report_of, write_bundle
 from targets.contract import Contract
@@ -26,7 +27,6 @@ from targets.profile import Profile
 from targets.refusal import PASSED, UNDECIDED, WRONG_INPUT, Refusal
 from targets.runner.trtexec import JETPACK
 from targets.tensorrt_rules import lint
-from targets.verdict import Exam
 
 ROOT = Path(__file__).parent.parent
 SIDE, CLASSES = 8, tuple("abcde")

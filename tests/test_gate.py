@@ -11,16 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
-from onnx import helper
-from PIL import Image
 
+from benchmarks.gate.planted import planted
 from targets.budgets import read_budgets
-from targets.contract import Contract, Layout, write_contract
-from targets.gate import gate
+from targets.contract import Contract
+from targets.gate import Given, gate
 from targets.profile import Profile
 from targets.reference import write_reference
 from targets.refusal import FAILED, PASSED, UNDECIDED, Refusal
@@ -28,52 +25,8 @@ from targets.refusal import FAILED, PASSED, UNDECIDED, Refusal
 QUICK = Profile(name="quick", about="", backend="onnxruntime", seconds=4.0)
 
 
-@pytest.fixture
-def photos(tmp_path: Path, small_images: NDArray[np.uint8]) -> Path:
-    for label in range(5):
-        (tmp_path / "photos" / f"kind{label}").mkdir(parents=True)
-        for number in range(2):
-            image = Image.fromarray(small_images[(label + number) % len(small_images)])
-            image.save(tmp_path / "photos" / f"kind{label}" / f"{number}.png")
-    return tmp_path / "photos"
-
-
-@pytest.fixture
-def network(small_network: Callable[[str], Path]) -> Callable[[str], Path]:
-    """A small network that says what it takes."""
-
-    def make(layout: Layout) -> Path:
-        proto = onnx.load(path := small_network(layout))
-        write_contract(proto, Contract(layout, 8, tuple(f"kind{label}" for label in range(5))))
-        onnx.save(proto, path)
-        return path
-
-    return make  # type: ignore[return-value]
-
-
-def slowed(model: Path, times: int) -> Path:
-    """The same answers after more work, whose outcome is added as zeros."""
-    proto = onnx.load(model)
-    nodes, last = [], "images"
-    for number in range(times):
-        nodes.append(helper.make_node("Sin", [last], [f"s{number}"]))
-        last = f"s{number}"
-    zero = onnx.numpy_helper.from_array(np.zeros(1, np.float32), "nothing")
-    proto.graph.initializer.append(zero)
-    nodes += [
-        helper.make_node("Mul", [last, "nothing"], ["void"]),
-        helper.make_node("Add", ["images", "void"], ["x"]),
-    ]
-    proto.graph.node[0].input[0] = "x"
-    rest = list(proto.graph.node)
-    del proto.graph.node[:]
-    proto.graph.node.extend([*nodes, *rest])
-    onnx.save(proto, model.with_name("slow.onnx"))
-    return model.with_name("slow.onnx")
-
-
 def judged(model: Path, photos: Path, out: Path, *budgets: str, **more: Any) -> dict[str, Any]:
-    table = gate(model, photos, QUICK, "local", read_budgets(list(budgets)), out, **more)
+    table = gate(Given(model, photos, QUICK), read_budgets(list(budgets)), out, **more)
     lines = {line["budget"]: line["outcome"] for line in table["targets"][0]["lines"]}
     return {"status": table["status"], **lines}
 
@@ -83,12 +36,13 @@ def test_a_file_against_itself_and_against_one_that_does_more(
 ) -> None:
     plain = network("nchw-float32")
     plain = plain.rename(plain.with_name("baseline.onnx"))  # a name that the table knows otherwise
-    slow = slowed(plain, 60)
-    budgets = ("slower_than_baseline=50%", "drop_vs_baseline=90")
+    slow = planted(onnx.load(plain), 60, tmp_path / "slow.onnx")
+    budgets = ("slower_than_baseline=50%", "drop_vs_baseline=90", "agreement_vs_baseline=60")
+    answers = {"drop_vs_baseline": "PASS", "agreement_vs_baseline": "PASS"}
     found = judged(plain, photos, tmp_path / "a", *budgets, baseline=plain)
-    assert found == {"status": PASSED, "slower_than_baseline": "PASS", "drop_vs_baseline": "PASS"}
+    assert found == {"status": PASSED, "slower_than_baseline": "PASS", **answers}
     found = judged(slow, photos, tmp_path / "b", *budgets, baseline=plain)
-    assert found == {"status": FAILED, "slower_than_baseline": "FAIL", "drop_vs_baseline": "PASS"}
+    assert found == {"status": FAILED, "slower_than_baseline": "FAIL", **answers}
     found = judged(plain, photos, tmp_path / "c", "slower_than_baseline=-20%", baseline=slow)
     assert found == {"status": PASSED, "slower_than_baseline": "PASS"}
 
@@ -96,8 +50,10 @@ def test_a_file_against_itself_and_against_one_that_does_more(
 def test_without_a_baseline_the_budget_is_not_measured(
     network: Callable[[str], Path], photos: Path, tmp_path: Path
 ) -> None:
-    found = judged(network("nchw-float32"), photos, tmp_path / "a", "slower_than_baseline=5")
-    assert found == {"status": UNDECIDED, "slower_than_baseline": "NOT MEASURED"}
+    budgets = ("slower_than_baseline=5", "agreement_vs_baseline=99")
+    found = judged(network("nchw-float32"), photos, tmp_path / "a", *budgets)
+    missing = {"slower_than_baseline": "NOT MEASURED", "agreement_vs_baseline": "NOT MEASURED"}
+    assert found == {"status": UNDECIDED, **missing}
 
 
 @pytest.mark.parametrize("layout", ["nchw-float32", "nhwc-uint8"])
@@ -133,7 +89,7 @@ def test_the_action_s_script_gates_and_passes_the_status_on(
     network: Callable[[str], Path], photos: Path, tmp_path: Path
 ) -> None:
     text = (Path(__file__).parent.parent / "action.yml").read_text(encoding="utf-8")
-    script = textwrap.dedent(text.rpartition("run: |\n")[2])
+    script = textwrap.dedent(text.rpartition("run: |\n")[2].partition("    - if: always()")[0])
     odd = shutil.copy(network("nchw-float32"), tmp_path / "a $(touch x) model.onnx")
     (tmp_path / "quick.toml").write_text('about = ""\nbackend = "onnxruntime"\nseconds = 4.0\n')
     variables = {
@@ -141,8 +97,13 @@ def test_the_action_s_script_gates_and_passes_the_status_on(
         "IMAGES": str(photos),
         "TARGET": "quick.toml",
         "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "COMMENT": "true",
+        "PULL": "12",
+        "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
+    # A stand-in for GitHub's own program: it writes down what it is told to.
+    (tmp_path / "gh").write_text(f'#!/bin/sh\nprintf "%s " "$@" >> {tmp_path}/told\n')
+    (tmp_path / "gh").chmod(0o755)
     cases = [
         ("slower_than_baseline=90% size_mb=1", str(odd), 0),
         ("size_mb=0.0001", "", 1),
@@ -155,4 +116,5 @@ def test_the_action_s_script_gates_and_passes_the_status_on(
         )
         assert done.returncode == status, done.stderr
     assert "slower_than_baseline" in (tmp_path / "summary").read_text()
+    assert (tmp_path / "told").read_text().startswith("pr comment 12 --body-file retort-report/summary.md ")
     assert not (tmp_path / "x").exists()

@@ -14,6 +14,7 @@ import pytest
 from onnx import helper, numpy_helper
 from test_ssh import SSHD, Board
 
+from targets.answers import Exam
 from targets.budgets import Budgets
 from targets.bundle import Bundle, prove, read_bundle, report_of, write_bundle
 from targets.contract import Contract
@@ -21,7 +22,6 @@ from targets.measure import Candidate
 from targets.profile import read_profile
 from targets.report import write_report
 from targets.runner.trtexec import figures, quantiles
-from targets.verdict import Exam
 
 STUBS = Path(__file__).with_name("stubs")
 CLASSES = ("a", "b", "c", "d", "e")

@@ -12,13 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from targets.answers import Exam
 from targets.budgets import Budgets
+from targets.lines import UNITS, Outcome
 from targets.measure import Measured, Measurement
 from targets.refusal import FAILED, PASSED, UNDECIDED
-from targets.verdict import UNITS, Exam, Outcome, Verdict, judge, unmeasured
+from targets.verdict import Verdict, judge, unmeasured
 
-PASS, FAIL = Outcome.PASS, Outcome.FAIL
-INCONCLUSIVE, NOT_MEASURED = Outcome.INCONCLUSIVE, Outcome.NOT_MEASURED
+PASS, FAIL, INCONCLUSIVE, NOT_MEASURED, _ = Outcome
 COUNT, CLASSES = 1000, ("ant", "bee", "cat", "dog")
 LABELS = np.arange(COUNT) % len(CLASSES)
 Logits = NDArray[np.float32]

@@ -16,13 +16,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from targets.answers import Exam
 from targets.budgets import Budgets
 from targets.bundle import Bundle, write_bundle
 from targets.contract import Contract, write_contract
 from targets.measure import Candidate
 from targets.profile import Profile
 from targets.refusal import FAILED, PASSED, UNDECIDED, WRONG_INPUT
-from targets.verdict import Exam
 
 ROOT = Path(__file__).parent.parent
 CLASSES = tuple("abcde")

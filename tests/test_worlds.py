@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from targets.lines import Outcome, at_most
 from targets.runner.clock import rounds
 from targets.statistics import ERROR, LOOKS, Estimate, ratio, until_sure
-from targets.verdict import Outcome, at_most
 
 CALL_S, PROCESS_S, START_S, LIMIT = 0.03, 0.6, 0.5, 5.0
 SESSION = 0.0024  # standard deviation of a session's own factor, as measured on ONNX Runtime

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from targets.lines import Outcome, at_most
 from targets.statistics import LOOKS, SURE, Estimate, across
-from targets.verdict import Outcome, at_most
 
 Row = dict[str, Any]
 BLOCK = 5  # processes that stay together in a replay: what lasts for seconds, such as a burst, stays

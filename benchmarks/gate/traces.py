@@ -18,7 +18,7 @@ from targets.budgets import Budgets
 from targets.contract import Contract
 from targets.devices import open_device
 from targets.folder import class_folders
-from targets.gate import gate
+from targets.gate import Given, gate
 from targets.measure import Bench, Candidate
 from targets.profile import Profile
 from targets.progress import Bar
@@ -148,7 +148,7 @@ def live(
             started = time.monotonic()
             budgets = Budgets(slower_than_baseline=BUDGET)
             baseline = files[str(SLOWER[0])]
-            table = gate(files[str(name)], images, profile, "local", budgets, Path(out), baseline=baseline)
+            table = gate(Given(files[str(name)], images, profile), budgets, Path(out), baseline)
             target = table["targets"][0]
             (line,) = target["lines"]
             kept.add(

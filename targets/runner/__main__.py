@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from .backends import Backend, Session
-from .clock import rounds
-from .environment import environment, memory_peak
+from .clock import rounds, sustained, timer_facts
+from .environment import environment, memory_peak, state
 
 TIMED_IMAGES = 32
 
@@ -76,6 +76,16 @@ def answer(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
 
 def clock(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
     """Time engines in turns: ``{"engines": {name: {"engine", "options"}}, "images", "feed", "seconds", "seed"}``."""
+    return {"blocks": rounds(callers(job, backend), job["seconds"], job["seed"]), "timer": timer_facts()}
+
+
+def sustain(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
+    """The same without a pause, for what heat does; of each window its medians alone."""
+    return {"windows": sustained(callers(job, backend), job["seconds"], job["seed"], state)}
+
+
+def callers(job: dict[str, Any], backend: Backend) -> dict[str, Callable[[], object]]:
+    """A call of each engine, each with the same images in turn."""
     feed = job["feed"]
     images = Images(job["images"], feed)
     shuffle = random.Random(job["seed"])
@@ -95,8 +105,7 @@ def clock(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
         return call
 
     shuffle.shuffle(engines)  # where a session lies in memory is luck: draw it anew in each process
-    calls = {name: caller(backend.load(one["engine"], one["options"])) for name, one in engines}
-    return {"blocks": rounds(calls, job["seconds"], job["seed"])}
+    return {name: caller(backend.load(one["engine"], one["options"])) for name, one in engines}
 
 
 def vendor(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
@@ -110,7 +119,7 @@ def look(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
     return {}
 
 
-JOBS = {"look": look, "build": build, "answer": answer, "time": clock, "vendor": vendor}
+JOBS = {"look": look, "build": build, "answer": answer, "time": clock, "sustain": sustain, "vendor": vendor}
 
 
 def main(path: str) -> int:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Callable
+from typing import Any, Callable
 
 BLOCK_S = 0.02
 STEADY = 0.05
 WARMUP_BLOCKS = (3, 40)
+WINDOWS = 100
 
 Timer = Callable[[], float]
 
@@ -44,6 +45,31 @@ def warm_up(call: Callable[[], object], timer: Timer = time.perf_counter) -> int
             break
         before = now
     return count
+
+
+def timer_facts(timer: Timer = time.perf_counter) -> dict[str, float]:
+    """Seconds that a reading of the clock takes (median of many) and the smallest step that it shows."""
+    reads = [timer() for _ in range(2000)]
+    steps = [reads[i + 1] - reads[i] for i in range(len(reads) - 1)]
+    return {"overhead_s": median(steps), "step_s": min([step for step in steps if step > 0] or [0.0])}
+
+
+def sustained(
+    calls: dict[str, Callable[[], object]],
+    seconds: float,
+    seed: int,
+    state: Callable[[], dict[str, float]],
+    timer: Timer = time.perf_counter,
+) -> list[dict[str, Any]]:
+    """Work without a pause: in each of a hundred windows each call's median, seconds, and the machine's state."""
+    windows: list[dict[str, Any]] = []
+    start, window = timer(), seconds / WINDOWS
+    while timer() - start < seconds:
+        at = timer() - start
+        blocks = rounds(calls, window, seed + len(windows), timer)
+        medians = {name: median([t for block in mine for t in block]) for name, mine in blocks.items()}
+        windows.append({"at": at, "median": medians, "state": state()})
+    return windows
 
 
 def rounds(

@@ -45,19 +45,37 @@ def cpu() -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """A snapshot: who measures, on what, in which state."""
-    temperatures = [read(path) for path in sorted(glob.glob("/sys/class/thermal/thermal_zone*/temp"))]
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     facts = {
         "host": platform.node(),
         "machine": platform.machine(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "cpu": cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(cores) or os.cpu_count(),
+        "pinned_to": cores if len(cores) < (os.cpu_count() or 0) else [],
         "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "load": os.getloadavg()[0],
-        "celsius": [int(t) / 1000 for t in temperatures if t and t.lstrip("-").isdigit()],
+        "celsius": celsius(),
     }
     return {key: value for key, value in facts.items() if value not in (None, [])}
+
+
+def numbers(pattern: str) -> list[int]:
+    """The whole numbers in the files of a pattern; what is none, or cannot be read, is left out."""
+    texts = [read(path) for path in sorted(glob.glob(pattern))]
+    return [int(text) for text in texts if text and text.lstrip("-").isdigit()]
+
+
+def celsius() -> list[float]:
+    return [number / 1000 for number in numbers("/sys/class/thermal/thermal_zone*/temp")]
+
+
+def state() -> dict[str, float]:
+    """What changes under load, where it can be read: the hottest zone, the slowest core's clock."""
+    khz = numbers("/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
+    hot = celsius()
+    return {**({"celsius": max(hot)} if hot else {}), **({"mhz": min(khz) / 1000} if khz else {})}
 
 
 def memory_peak() -> int | None:

@@ -1,0 +1,103 @@
+"""What the answers say: accuracy, what was lost against another network, the weakest class, agreement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from targets.budgets import Budgets
+from targets.lines import Line, Outcome, at_least, at_most, points
+from targets.paired import images_needed, paired_drop
+from targets.statistics import Estimate, share
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The questions and what the reference networks answered; arrays over the same N images."""
+
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    references: dict[str, NDArray[np.float32]]  # logits by name: "teacher", "float"
+
+
+def drop(budget: str, limit: float, logits: NDArray[np.float32], exam: Exam, against: str) -> Line:
+    reference = exam.references.get(against)
+    if reference is None:
+        return Line(
+            budget, limit, "points", Outcome.NOT_MEASURED, note=f"no answers of the {against} to compare with"
+        )
+    if np.array_equal(logits, reference):  # the reference itself: nothing is estimated
+        return at_most(budget, limit, "points", Estimate(0.0, 0.0, 0.0), "the same answers")
+    mine, theirs = logits.argmax(1) == exam.labels, reference.argmax(1) == exam.labels
+    lost, won, count = int((theirs & ~mine).sum()), int((mine & ~theirs).sum()), len(exam.labels)
+    line = at_most(
+        budget, limit, "points", points(paired_drop(lost, won, count)), f"{lost} lost, {won} won of {count}"
+    )
+    if line.outcome is not Outcome.INCONCLUSIVE:
+        return line
+    needed = images_needed(lost, won, count, limit / 100)
+    hint = (
+        "no number of images would prove it at this drop"
+        if needed is None
+        else f"about {needed:,} images would prove it"
+    )
+    return Line(budget, limit, "points", line.outcome, line.estimate, f"{line.note}; {hint}")
+
+
+def right_answers(logits: NDArray[np.float32], exam: Exam) -> int:
+    return int((logits.argmax(1) == exam.labels).sum())
+
+
+def accuracy(budget: str, limit: float, logits: NDArray[np.float32], exam: Exam) -> Line:
+    right, count = right_answers(logits, exam), len(exam.labels)
+    return at_least(budget, limit, "%", points(share(right, count)), f"{right} of {count} right")
+
+
+def recalls(logits: NDArray[np.float32], exam: Exam, level: float) -> list[Estimate]:
+    """Recall of each class that has images, in their order."""
+    right = logits.argmax(1) == exam.labels
+    counts = np.bincount(exam.labels, minlength=len(exam.classes))
+    hits = np.bincount(exam.labels[right], minlength=len(exam.classes))
+    return [share(int(h), int(n), level) for h, n in zip(hits, counts, strict=True) if n]
+
+
+def worst_class(budget: str, limit: float, logits: NDArray[np.float32], exam: Exam) -> Line:
+    """Every class must keep to it, so each interval is widened to hold for all at once (Bonferroni)."""
+    present = np.unique(exam.labels)
+    found = recalls(logits, exam, 1 - 0.05 / len(present))
+    worst = min(range(len(found)), key=lambda i: found[i].value)
+    bounds = Estimate(found[worst].value, min(f.low for f in found), min(f.high for f in found))
+    name = exam.classes[int(present[worst])]
+    return at_least(budget, limit, "%", points(bounds), f"class {name}")
+
+
+def same_answers(mine: NDArray[np.float32], theirs: NDArray[np.float32]) -> Estimate:
+    """The share of the images that both answer alike, right or wrong."""
+    alike = mine.argmax(1) == theirs.argmax(1)
+    return share(int(alike.sum()), len(alike))
+
+
+def agreement(budget: str, limit: float, logits: NDArray[np.float32], exam: Exam) -> Line:
+    theirs = exam.references.get("baseline")
+    if theirs is None:
+        return Line(budget, limit, "%", Outcome.NOT_MEASURED, note="no baseline was asked the same images")
+    return at_least(budget, limit, "%", points(same_answers(logits, theirs)), f"{len(logits)} images")
+
+
+def accuracy_lines(budgets: Budgets, logits: NDArray[np.float32], exam: Exam) -> list[Line]:
+    lines = []
+    if budgets.accuracy is not None:
+        lines.append(accuracy("accuracy", budgets.accuracy, logits, exam))
+    if budgets.drop_vs_teacher is not None:
+        lines.append(drop("drop_vs_teacher", budgets.drop_vs_teacher, logits, exam, "teacher"))
+    if budgets.drop_vs_float is not None:
+        lines.append(drop("drop_vs_float", budgets.drop_vs_float, logits, exam, "float"))
+    if budgets.drop_vs_baseline is not None:
+        lines.append(drop("drop_vs_baseline", budgets.drop_vs_baseline, logits, exam, "baseline"))
+    if budgets.agreement_vs_baseline is not None:
+        lines.append(agreement("agreement_vs_baseline", budgets.agreement_vs_baseline, logits, exam))
+    if budgets.worst_class is not None:
+        lines.append(worst_class("worst_class", budgets.worst_class, logits, exam))
+    return lines

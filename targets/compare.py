@@ -1,0 +1,68 @@
+"""compare: what one ONNX file is against another, with no budget: latency, accuracy, answers, size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from targets.answers import Exam, same_answers
+from targets.beside import baseline_file
+from targets.gate import CANDIDATE, Given, asked
+from targets.measure import Candidate, Measured, Measurement, measure
+from targets.paired import paired_drop
+from targets.statistics import SURE, Blocks, Estimate, milliseconds, quantile_ratio, ratio, share
+from targets.terminal import figures
+from targets.verdict import MB
+
+PRECISE = 0.01  # half an interval of a ratio of latencies that is enough to be told
+
+
+def compare(old: Path, new: Given) -> list[str]:
+    """Lines of a table of both; ``old`` is a file that takes the same images, or a lock. Timed until a per cent is told."""
+    with asked(new) as ask:
+        path = baseline_file(old, ask.contract, ask.work)
+        both = Candidate("old", path, "float32"), Candidate(CANDIDATE, new.model, "float32")
+        found = measure(
+            both, ask.contract, new.profile, new.device, ask.images, ask.work / "out", enough=precise
+        )
+    head = ("", "old", "new", f"new against old, {found.protocol['processes']} processes")
+    cells = [head, *rows(found.candidates["old"], found.candidates[CANDIDATE], ask.exam)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def precise(found: Measurement) -> bool:
+    times = ratio(found.candidates[CANDIDATE].blocks, found.candidates["old"].blocks, SURE)
+    return times.high - times.low <= 2 * PRECISE * times.value
+
+
+def rows(old: Measured, new: Measured, exam: Exam) -> Iterator[tuple[str, ...]]:
+    for name, q, against in (("p50", 0.5, ratio), ("p99", 0.99, tail_ratio)):
+        times = against(new.blocks, old.blocks, SURE)
+        both = [f"{figures(milliseconds(one.blocks, q).value)} ms" for one in (old, new)]
+        yield (
+            f"latency {name}",
+            *both,
+            said(Estimate(*(x - 1 for x in (times.value, times.low, times.high))), "%"),
+        )
+    right = [one.logits.argmax(1) == exam.labels for one in (old, new)]
+    shares = [f"{share(int(one.sum()), len(one)).value:.2%}" for one in right]
+    lost, won = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
+    fall = paired_drop(lost, won, len(exam.labels))
+    yield "accuracy", *shares, said(Estimate(-fall.value, -fall.high, -fall.low), "points")
+    alike = same_answers(new.logits, old.logits)
+    yield "same answers", "", "", f"{alike.value:.2%} [{alike.low:.2%}, {alike.high:.2%}]"
+    sizes = [f"{figures(one.size_bytes / MB)} MB" for one in (old, new)]
+    yield "size", *sizes, f"{new.size_bytes / old.size_bytes - 1:+.1%}"
+
+
+def tail_ratio(new: Blocks, old: Blocks, level: float) -> Estimate:
+    return quantile_ratio(new, old, 0.99, level)
+
+
+def said(found: Estimate, unit: str) -> str:
+    value, low, high = (100 * x for x in (found.value, found.low, found.high))
+    return f"{value:+.2f} {unit} [{low:+.2f}, {high:+.2f}]"
