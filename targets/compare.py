@@ -18,7 +18,7 @@ PRECISE = 0.01  # half an interval of a ratio of latencies that is enough to be 
 
 
 def compare(old: Path, new: Given) -> list[str]:
-    """Lines of a table of both; ``old`` is a file that takes the same images, or a lock. Timed until a per cent is told."""
+    """Lines of a table of both, timed until a per cent is told; ``old`` takes the same images, or is a lock."""
     with asked(new) as ask:
         path = baseline_file(old, ask.contract, ask.work)
         both = Candidate("old", path, "float32"), Candidate(CANDIDATE, new.model, "float32")

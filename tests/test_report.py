@@ -294,7 +294,6 @@ def test_a_browser_shows_the_verdict(tmp_path: Path) -> None:
     command = ["chromium", *(f"--{flag}" for flag in flags.split()), f"--user-data-dir={tmp_path / 'user'}"]
     command.append((tmp_path / "report.html").as_uri())
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    page = Page(done.stdout)
-    assert "int8 ships" in page.text and "PASS" in page.text
+    assert "int8 ships" in (page := Page(done.stdout)).text and "PASS" in page.text
     assert "script" not in page.tags and page.tags.count("svg") == 3
     assert HOSTILE[0] in page.text
