@@ -64,5 +64,5 @@ def tail_ratio(new: Blocks, old: Blocks, level: float) -> Estimate:
 
 
 def said(found: Estimate, unit: str) -> str:
-    value, low, high = (100 * x for x in (found.value, found.low, found.high))
+    value, low, high = (100 * x + 0.0 for x in (found.value, found.low, found.high))  # no -0
     return f"{value:+.2f} {unit} [{low:+.2f}, {high:+.2f}]"
