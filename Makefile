@@ -1,4 +1,5 @@
 # make deploy TARGET=cpu RECIPE=digits DEVICE=local     from a recipe to a verdict
+# make deploy TARGET=rpi5 DEVICE=emulator:cortex-a76 ACCEPT=not-measured
 # make test | check | bench | doctor | clean
 
 VENV ?= .venv
@@ -7,6 +8,7 @@ export RECIPE ?= digits
 export TARGET ?= cpu
 export DEVICE ?= local
 export OUT ?= report
+export ACCEPT ?= nothing
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -14,7 +16,7 @@ READY := $(VENV)/.ready
 .PHONY: deploy test check bench doctor clean
 
 deploy: $(READY)
-	@$(BIN)/retort deploy "$$RECIPE" --target "$$TARGET" --device "$$DEVICE" --out "$$OUT"
+	@$(BIN)/retort deploy "$$RECIPE" --target "$$TARGET" --device "$$DEVICE" --out "$$OUT" --accept "$$ACCEPT"
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,12 +13,18 @@ if TYPE_CHECKING:
 ModelArgument = Annotated[Path, typer.Argument(help="An ONNX file.")]
 ImagesOption = Annotated[Path, typer.Option(help="Folder of class folders of images.")]
 TargetOption = Annotated[str, typer.Option(help="A target's name, or a profile's .toml.")]
-DeviceOption = Annotated[str, typer.Option(help="Where to measure: local, or ssh://user@host:port.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="Where to measure: local, ssh://user@host:port, emulator:cortex-a76.")
+]
 SizeOption = Annotated[int | None, typer.Option(help="Pixels a side, where the file does not say.")]
 MeanOption = Annotated[str | None, typer.Option(help="R,G,B in 0..1, if the file wants it subtracted.")]
 StdOption = Annotated[str | None, typer.Option(help="R,G,B in 0..1, if the file wants it divided by.")]
 BaselineOption = Annotated[
     str | None, typer.Option(help="Timed beside it: an ONNX file, a retort.lock, or a key of the store.")
+]
+AcceptOption = Annotated[
+    Literal["nothing", "not-measured"],
+    typer.Option(help="not-measured: what could not be measured may pass, as a latency on an emulator."),
 ]
 StoreOption = Annotated[Path, typer.Option(help="Where artifacts are kept.", envvar="RETORT_STORE")]
 LOCK, REPORT, STORE = Path("retort.lock"), Path("report"), Path(".retort")
@@ -34,6 +40,7 @@ def gate(
     mean: MeanOption = None,
     std: StdOption = None,
     baseline: BaselineOption = None,
+    accept: AcceptOption = "nothing",
     store: StoreOption = STORE,
     out: Annotated[Path, typer.Option(help="Folder of the report and the file as it ran.")] = REPORT,
 ) -> None:
@@ -48,7 +55,8 @@ def gate(
     from targets.terminal import tell
 
     judged = given(model, images, target, device, size, mean, std)
-    table = run(judged, read_budgets(budget or []), out, artifact(baseline, store))
+    accepted = artifact(baseline, store), accept == "not-measured"
+    table = run(judged, read_budgets(budget or []), out, *accepted)
     tell(table, out)
     raise typer.Exit(table["status"])
 

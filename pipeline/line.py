@@ -86,6 +86,7 @@ def deploy(
     root: Path,
     say: Callable[[str], None],
     baseline: Path | None = None,
+    accept: bool = False,
 ) -> dict[str, Any]:
     """The whole line, from a recipe to the report's table, whose ``status`` is the verdict's exit status."""
     check_device(device)
@@ -94,7 +95,7 @@ def deploy(
     for one in bundles:
         if one.profile.remote:
             write_bundle(one, out / one.profile.name / "bundle")
-    tables = [prove(one, device, out / one.profile.name, baseline) for one in bundles]
+    tables = [prove(one, device, out / one.profile.name, baseline, accept) for one in bundles]
     table = report_of(bundles, tables)
     write_report(table, out)
     return table

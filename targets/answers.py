@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,13 +38,7 @@ def drop(budget: str, limit: float, logits: NDArray[np.float32], exam: Exam, aga
     )
     if line.outcome is not Outcome.INCONCLUSIVE:
         return line
-    needed = images_needed(lost, won, count, limit / 100)
-    hint = (
-        "no number of images would prove it at this drop"
-        if needed is None
-        else f"about {needed:,} images would prove it"
-    )
-    return Line(budget, limit, "points", line.outcome, line.estimate, f"{line.note}; {hint}")
+    return replace(line, note=f"{line.note}; {hint(images_needed(lost, won, count, limit / 100))}")
 
 
 def right_answers(logits: NDArray[np.float32], exam: Exam) -> int:
@@ -79,14 +74,42 @@ def same_answers(mine: NDArray[np.float32], theirs: NDArray[np.float32]) -> Esti
     return share(int(alike.sum()), len(alike))
 
 
-def agreement(budget: str, limit: float, logits: NDArray[np.float32], exam: Exam) -> Line:
-    theirs = exam.references.get("baseline")
+def agreement(
+    budget: str, limit: float, logits: NDArray[np.float32], theirs: NDArray[np.float32] | None, whose: str
+) -> Line:
+    """Same answers as another's, or not: with the largest difference of a logit, and what would decide."""
     if theirs is None:
-        return Line(budget, limit, "%", Outcome.NOT_MEASURED, note="no baseline was asked the same images")
-    return at_least(budget, limit, "%", points(same_answers(logits, theirs)), f"{len(logits)} images")
+        return Line(budget, limit, "%", Outcome.NOT_MEASURED, note=f"no {whose} was asked the same images")
+    found, count = same_answers(logits, theirs), len(logits)
+    note = f"{count} images, logits within {float(np.abs(logits - theirs).max()):.2g}"
+    line = at_least(budget, limit, "%", points(found), note)
+    if line.outcome is not Outcome.INCONCLUSIVE:
+        return line
+    return replace(line, note=f"{note}; {hint(images_for_share(found.value, limit / 100))}")
 
 
-def accuracy_lines(budgets: Budgets, logits: NDArray[np.float32], exam: Exam) -> list[Line]:
+def images_for_share(value: float, limit: float, most: int = 10_000_000) -> int | None:
+    """About how many images would prove ``share ≥ limit`` if it stayed what it was seen to be; None if never."""
+    if value <= limit:
+        return None
+    count = 1
+    while share(round(value * count), count).low < limit:
+        count = math.ceil(1.05 * count)
+        if count > most:
+            return None
+    return count
+
+
+def hint(needed: int | None) -> str:
+    return (
+        "no number of images would prove it" if needed is None else f"about {needed:,} images would prove it"
+    )
+
+
+def accuracy_lines(
+    budgets: Budgets, logits: NDArray[np.float32], exam: Exam, here: NDArray[np.float32] | None = None
+) -> list[Line]:
+    """``here``: what ONNX Runtime answers on this machine with the same file."""
     lines = []
     if budgets.accuracy is not None:
         lines.append(accuracy("accuracy", budgets.accuracy, logits, exam))
@@ -97,7 +120,10 @@ def accuracy_lines(budgets: Budgets, logits: NDArray[np.float32], exam: Exam) ->
     if budgets.drop_vs_baseline is not None:
         lines.append(drop("drop_vs_baseline", budgets.drop_vs_baseline, logits, exam, "baseline"))
     if budgets.agreement_vs_baseline is not None:
-        lines.append(agreement("agreement_vs_baseline", budgets.agreement_vs_baseline, logits, exam))
+        baseline, limit = exam.references.get("baseline"), budgets.agreement_vs_baseline
+        lines.append(agreement("agreement_vs_baseline", limit, logits, baseline, "baseline"))
+    if budgets.agreement is not None:
+        lines.append(agreement("agreement", budgets.agreement, logits, here, "ONNX Runtime"))
     if budgets.worst_class is not None:
         lines.append(worst_class("worst_class", budgets.worst_class, logits, exam))
     return lines

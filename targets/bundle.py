@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,13 @@ class Bundle:
     notes: dict[str, Any]  # what else the report tells: lineage, what stayed float
 
 
-def prove(bundle: Bundle, device: str, out: Path, baseline: Path | None = None) -> dict[str, Any]:
+def prove(
+    bundle: Bundle, device: str, out: Path, baseline: Path | None = None, accept: bool = False
+) -> dict[str, Any]:
     """Measure a bundle on a device and judge it: its target's part of the report.
 
-    ``baseline`` is a file, or a lock that names one, timed in the same rounds. What cannot be measured is told as
+    ``baseline`` is a file, or a lock that names one, timed in the same rounds; ``accept``: what is not measured may
+    pass. What cannot be measured is told as
     such, so that one target's missing runtime stops no other's proof.
     """
     exam, profile = bundle.exam, bundle.profile
@@ -75,7 +78,7 @@ def prove(bundle: Bundle, device: str, out: Path, baseline: Path | None = None) 
             )
     except Unmeasurable as why:
         return target_table(profile, device, unmeasured(bundle.budgets, str(why)), exam, None)
-    verdict = judge(found, bundle.budgets, exam)
+    verdict = replace(judge(found, bundle.budgets, exam), accept=accept)
     return target_table(profile, device, verdict, exam, found, bundle.networks)
 
 

@@ -54,12 +54,15 @@ def write_contract(proto: onnx.ModelProto, contract: Contract) -> None:
 
 
 def read_contract(proto: onnx.ModelProto) -> Contract | None:
-    """The contract that a file carries, if it does."""
+    """The contract that a file carries, if it does. Raises Refusal for one that cannot be read."""
     for prop in proto.metadata_props:
         if prop.key == KEY:
-            raw = json.loads(prop.value)
-            sequences = {name: tuple(raw[name]) for name in ("classes", "mean", "std")}
-            return Contract(**{**raw, **sequences})
+            try:
+                raw = json.loads(prop.value)
+                sequences = {name: tuple(raw[name]) for name in ("classes", "mean", "std")}
+                return Contract(**{**raw, **sequences})
+            except (ValueError, TypeError, KeyError) as error:
+                raise Refusal(f"the file's {KEY} cannot be read ({error}); export the file anew") from None
     return None
 
 

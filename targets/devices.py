@@ -16,10 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from targets.refusal import Refusal, Unmeasurable
+from targets.refusal import Refusal, Unmeasurable, unknown
 
 RUNNER = Path(__file__).with_name("runner")
-SSH = "ssh://"
+SSH, EMULATOR = "ssh://", "emulator:"
+# Not "max": its matrix extension makes QEMU ten times slower.
+CPUS = {
+    "cortex-a72": "no dot product, as in a Raspberry Pi 4",
+    "cortex-a76": "dot product, as in a Raspberry Pi 5",
+    "neoverse-n2": "int8 matrix products, as in an Arm server",
+}
 # ONNX Runtime would leave a number for the machine in the user's home and send what it does to its vendor.
 QUIET = {"ORT_DISABLE_TELEMETRY": "1"}
 # Names that can be mistaken neither for options nor for words of a shell, wherever ssh hands them on.
@@ -71,6 +77,10 @@ class Local(RunnerFolder):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
+        self.command = [sys.executable]
+        # What is set for this Python (paths, safe path) is not meant for the runner.
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        self.environment = {**clean, **QUIET}
         shutil.copytree(RUNNER, folder / "runner", ignore=shutil.ignore_patterns("__pycache__"))
 
     def put(self, file: Path, name: str) -> None:
@@ -84,12 +94,10 @@ class Local(RunnerFolder):
 
     def start(self, job: str) -> tuple[int, str]:
         (self.folder / "job.json").write_text(job)
-        # What is set for this Python (paths, safe path) is not meant for the runner.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         done = subprocess.run(
-            [sys.executable, "-m", "runner", "job.json"],
+            [*self.command, "-m", "runner", "job.json"],
             cwd=self.folder,
-            env={**environment, **QUIET},
+            env=self.environment,
             capture_output=True,
             text=True,
             check=False,
@@ -121,8 +129,13 @@ def check_device(name: str) -> None:
     """Raises Refusal for a kind of device that there is not, or an address that is none."""
     if name.startswith(SSH):
         read_address(name)
+    elif name.startswith(EMULATOR):
+        if name.removeprefix(EMULATOR) not in CPUS:
+            raise unknown("emulated processor", name.removeprefix(EMULATOR), CPUS, "DEVICE")
     elif name != "local":
-        raise Refusal(f"DEVICE: no device '{name}'; known: local, ssh://user@host:port")
+        raise Refusal(
+            f"DEVICE: no device '{name}'; known: local, ssh://user@host:port, emulator:{'|'.join(CPUS)}"
+        )
 
 
 @contextmanager
@@ -136,4 +149,9 @@ def open_device(name: str) -> Iterator[Device]:
             yield device
     else:
         with tempfile.TemporaryDirectory(prefix="retort-") as folder:
-            yield Local(Path(folder))
+            if name == "local":
+                yield Local(Path(folder))
+            else:
+                from targets.emulator import Emulated
+
+                yield Emulated(Path(folder), name.removeprefix(EMULATOR))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,13 @@ def asked(given: Given) -> Iterator[Asked]:
         yield Asked(contract, Exam(labels, classes, {}), decoded, Path(work))
 
 
-def gate(given: Given, budgets: Budgets, out: Path, baseline: Path | None = None) -> dict[str, Any]:
+def gate(
+    given: Given, budgets: Budgets, out: Path, baseline: Path | None = None, accept: bool = False
+) -> dict[str, Any]:
     """The report's table of one given file.
 
-    ``baseline`` is another file with the same input, or a lock that names one: timed in the same rounds.
+    ``baseline`` is another file with the same input, or a lock that names one: timed in the same rounds;
+    ``accept``: what is not measured may pass.
     """
     budgets = budgets.over(given.profile.budgets)
     if not budgets.model_dump(exclude_none=True):
@@ -90,7 +93,8 @@ def gate(given: Given, budgets: Budgets, out: Path, baseline: Path | None = None
             beside(budgets, ask.contract, baseline, ask.work),
             lambda so_far: sure(judge(so_far, budgets, ask.exam)),
         )
-    table = target_table(given.profile, given.device, judge(found, budgets, ask.exam), ask.exam, found)
+    verdict = replace(judge(found, budgets, ask.exam), accept=accept)
+    table = target_table(given.profile, given.device, verdict, ask.exam, found)
     report = compose(str(given.model), ask.exam, [], [table])
     write_report(report, out)
     return report

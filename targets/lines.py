@@ -20,6 +20,7 @@ UNITS = {
     "slower_than_baseline": "%",
     "drop_vs_baseline": "points",
     "agreement_vs_baseline": "%",
+    "agreement": "%",
     "size_mb": "MB",
     "memory_mb": "MB",
 }

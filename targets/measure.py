@@ -22,6 +22,7 @@ from targets.runner.backends import Backend
 from targets.statistics import ERROR, LOOKS, until_sure
 
 Blocks = list[list[list[float]]]  # processes, blocks, seconds
+EMULATED = "the processor is emulated, and an emulated time is no latency"
 Precision = Literal["float32", "native", "int8"]
 
 
@@ -50,6 +51,7 @@ class Measured:
     blocks: Blocks
     facts: dict[str, Any]  # of the build: operators that run, and how
     network: str = ""
+    here: NDArray[np.float32] | None = None  # what ONNX Runtime answers on this machine with the same file
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Measurement:
     simulated: bool = False  # a stand-in for the runtime answered, as in tests
     # Timed in the same rounds, to compare with; they never ship: "baseline", "reference".
     beside: Mapping[str, Measured] = field(default_factory=dict)
+    untimed: str = ""  # why there are no times, where there are none
     heat: Mapping[str, Any] = field(
         default_factory=dict
     )  # of the work without a pause before, if there was any
@@ -75,7 +78,7 @@ class Bench:
     def __init__(
         self, device: Device, profile: Profile, contract: Contract, images: Path, work: Path
     ) -> None:
-        self.device, self.profile, self.work = device, profile, work
+        self.device, self.profile, self.images, self.work = device, profile, images, work
         self.shapes = contract.shape(profile.batch)
         self.base = {"backend": profile.backend, "images": "images.npy", "feed": contract.feed()}
         device.put(images, "images.npy")
@@ -152,7 +155,14 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="retort-") as work, open_device(device_name) as device, bar:
         bench = Bench(device, profile, contract, images, Path(work))
         seen = untimed(bench, everything, out, bar)
+        elsewhere = device_name != "local" or profile.backend != "onnxruntime"
+        for one in candidates:
+            here = answers_here(bench, one) if elsewhere else seen[one.name].logits
+            seen[one.name] = replace(seen[one.name], here=here)
         names = [one.name for one in beside]
+        if bench.environment.get("emulated"):
+            found = collected(seen, [], names, profile, device_name)
+            return replace(found, untimed=EMULATED, environment=bench.environment)
         heated = heat(bench.sustain(everything, profile.sustained)) if profile.sustained else {}
 
         def take(number: int) -> dict[str, Any]:
@@ -168,6 +178,18 @@ def measure(
         for one in candidates:
             seen[one.name].facts.update(bench.vendor(one))
     return so_far(timed)
+
+
+def answers_here(bench: Bench, one: Candidate) -> NDArray[np.float32]:
+    """What ONNX Runtime on this machine's processor makes of the very file that the device runs."""
+    job = {**bench.base, "backend": "onnxruntime", "options": bench.options(one)}
+    with open_device("local") as device:
+        device.put(bench.images, "images.npy")
+        device.put(bench.artifact(one), f"{one.name}.onnx")
+        device.run({**job, "do": "answer", "engine": f"{one.name}.onnx", "answers": "answers.npy"})
+        device.get("answers.npy", bench.work / f"{one.name}.here.npy")
+    answers: NDArray[np.float32] = np.load(bench.work / f"{one.name}.here.npy")
+    return answers
 
 
 def untimed(bench: Bench, everything: Sequence[Candidate], out: Path, bar: Bar) -> dict[str, Measured]:
@@ -199,10 +221,13 @@ def collected(
     }
     settings = {"threads": profile.threads, "batch": profile.batch, "seconds": profile.seconds}
     protocol = {**settings, "processes": len(timed), "looks": list(LOOKS), "error": ERROR}
-    protocol |= {"taken": timed[0]["time"], "timer": timed[0]["timer"]}
+    environment = {}
+    if timed:
+        protocol |= {"taken": timed[0]["time"], "timer": timed[0]["timer"]}
+        environment = timed[-1]["after"]
     simulated = any(one.facts.get("simulated", False) for one in seen.values())
     others = {name: found.pop(name) for name in beside}
-    return Measurement(profile.name, device, found, timed[-1]["after"], protocol, simulated, others)
+    return Measurement(profile.name, device, found, environment, protocol, simulated, others)
 
 
 def keep(file: Path, folder: Path) -> Path:

@@ -6,8 +6,7 @@ import html as markup
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,11 +15,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from targets import figures, strips
+from targets.columns import Cell, cell, classes, decimals, ladder, tiles
 from targets.terminal import WORDS, amount, headline
 
 Table = dict[str, Any]
 
-AT_LEAST = ("accuracy", "worst_class", "agreement_vs_baseline")  # every other budget is a limit from above
+AT_LEAST = (
+    "accuracy",
+    "worst_class",
+    "agreement",
+    "agreement_vs_baseline",
+)  # every other budget is a limit from above
 MEANINGS = {
     "accuracy": "share of the test images that are answered right",
     "drop_vs_teacher": "accuracy lost against the teacher",
@@ -34,11 +39,10 @@ MEANINGS = {
     "slower_than_baseline": "latency beyond the baseline's, timed in the same rounds",
     "drop_vs_baseline": "accuracy lost against the baseline",
     "agreement_vs_baseline": "share of the test images that are answered as the baseline does",
+    "agreement": "share of the test images that are answered as ONNX Runtime does here with the same file",
     "size_mb": "size of the file",
     "memory_mb": "peak memory of the process that runs it",
 }
-MANY_CLASSES = 20  # more than these are folded away
-WEAKEST = 10  # of many classes, those that are shown at once
 # What XML cannot hold and UTF-8 cannot write: control characters and halves of surrogate pairs.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -50,83 +54,6 @@ def printable(value: Any) -> Any:
     if isinstance(value, dict):
         return {printable(name): printable(one) for name, one in value.items()}
     return [printable(one) for one in value] if isinstance(value, (list, tuple)) else value
-
-
-def number(value: float, decimals: int) -> str:
-    return "∞" if math.isinf(value) else f"{value:,.{decimals}f}"
-
-
-def decimals(value: float) -> int:
-    """How many show three figures that count, four at most."""
-    return 4 if value == 0 else min(4, max(0, 2 - math.floor(math.log10(abs(value)))))
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number as it is read: its text and, where it was estimated, its interval's."""
-
-    text: str
-    interval: str = ""
-    worst: bool = False
-
-
-def cell(found: float | Table, places: int, scale: float = 1.0, worst: bool = False) -> Cell:
-    if not isinstance(found, dict):
-        return Cell(number(scale * found, places))
-    value, low, high = (number(scale * found[name], places) for name in ("value", "low", "high"))
-    return Cell(value, "" if found["low"] == found["high"] else f"[{low}, {high}]", worst)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A number that networks and candidates have; ``places`` None: as many as its smallest value needs."""
-
-    title: str
-    unit: str
-    find: Callable[[Table], Any]
-    scale: float = 1.0
-    places: int | None = None
-
-    def cells(self, answerers: Iterable[Table]) -> list[Cell | None]:
-        """None where one has no such number."""
-        found = [self.find(one) for one in answerers]
-        values = [one["value"] if isinstance(one, dict) else one for one in found if one is not None]
-        places = self.places
-        if places is None:
-            places = decimals(min(values, default=0.0) * self.scale)
-        return [None if one is None else cell(one, places, self.scale) for one in found]
-
-
-COLUMNS = (
-    Column("Accuracy", "%", lambda one: one.get("accuracy"), 100, 2),
-    Column("Multiply-adds", "M", lambda one: one.get("macs"), 1e-6),
-    Column("Parameters", "M", lambda one: one.get("parameters"), 1e-6),
-    Column("File", "MB", lambda one: one.get("size_bytes"), 1e-6),
-    Column("p50 latency", "ms", lambda one: one.get("latency_ms", {}).get("p50")),
-    Column("p90 latency", "ms", lambda one: one.get("latency_ms", {}).get("p90")),
-    Column("p99 latency", "ms", lambda one: one.get("latency_ms", {}).get("p99")),
-    Column("Throughput", "images/s", lambda one: one.get("images_per_second")),
-    Column("Peak memory", "MB", lambda one: one.get("memory_bytes"), 1e-6),
-)
-TILES = ("Accuracy", "p50 latency", "p99 latency", "File")
-
-
-def ladder(table: Table) -> Table:
-    """Teacher, student, then each target's candidates; a column that nobody fills is left out."""
-    steps = [("", one["name"], one.get("network", ""), False) for one in table["networks"]]
-    groups = [table["networks"]]  # each with as many decimals as it needs: targets may be far apart
-    for target in table["targets"]:
-        steps += [(target["target"], name, "", name == target["ship"]) for name in target["candidates"]]
-        groups.append(target["candidates"].values())
-    filled = {column: [found for group in groups for found in column.cells(group)] for column in COLUMNS}
-    filled = {column: cells for column, cells in filled.items() if any(cells)}
-    rows = [
-        {"target": target, "name": name, "network": network, "chosen": chosen, "cells": cells}
-        for (target, name, network, chosen), cells in zip(
-            steps, zip(*filled.values(), strict=True), strict=True
-        )
-    ]
-    return {"columns": list(filled), "rows": rows}
 
 
 def budget_cells(line: Table) -> Table:
@@ -159,36 +86,6 @@ def speedup(target: Table) -> Cell | None:
         return None
     low = 1 / ratio["low"] if ratio["low"] else math.inf
     return cell({"value": 1 / ratio["value"], "low": 1 / ratio["high"], "high": low}, 2)
-
-
-def tiles(one: Table) -> list[tuple[Column, Cell]]:
-    """What the page says of the chosen candidate in large type."""
-    shown = [column for title in TILES for column in COLUMNS if column.title == title]
-    return [(column, found) for column in shown for found in column.cells([one]) if found]
-
-
-def classes(table: Table) -> Table:
-    """Recall of each class that has test images, by everyone who answered; each one's lowest is marked."""
-    present = [(name, n) for name, n in zip(table["classes"], table["class_images"], strict=True) if n]
-    groups = [("", len(table["networks"]))] if table["networks"] else []
-    groups += [(target["target"], len(target["candidates"])) for target in table["targets"]]
-    answerers = [(one["name"], one["recall"]) for one in table["networks"]]
-    for target in table["targets"]:
-        answerers += [(name, one["recall"]) for name, one in target["candidates"].items()]
-    if not answerers:
-        return {"names": []}
-    lowest = [min(one["value"] for one in recall) for _, recall in answerers]
-    rows = []
-    for i, (name, images) in enumerate(present):
-        found = [recall[i] for _, recall in answerers]
-        cells = [
-            cell(one, 1, 100, worst=one["value"] == low < 1) for one, low in zip(found, lowest, strict=True)
-        ]
-        rows.append(
-            {"name": name, "images": images, "cells": cells, "lowest": min(one["value"] for one in found)}
-        )
-    weakest = sorted(rows, key=lambda row: row["lowest"])[:WEAKEST] if len(rows) > MANY_CLASSES else []
-    return {"groups": groups, "names": [name for name, _ in answerers], "rows": rows, "weakest": weakest}
 
 
 def operators(target: Table) -> list[tuple[str, list[int | None]]]:
@@ -246,13 +143,19 @@ def page(template: str, **more: Any) -> str:
     return environment.get_template(template).render(words=WORDS, **more)
 
 
+def has_times(target: Table) -> bool:
+    return any("latency_ms" in one for one in target["candidates"].values())
+
+
 def html(table: Table) -> str:
     """The whole report as one file that asks the network for nothing."""
     table = printable(table)
     # There are pictures of what was measured.
     measured = {**table, "targets": [target for target in table["targets"] if target["candidates"]]}
-    names = ("ladder", "tradeoff", "latencies") if measured["targets"] else ()
-    drawn = {name: Markup(getattr(figures, name)(measured)) for name in names}
+    timed = {**table, "targets": [one for one in table["targets"] if has_times(one)]}
+    drawn = {"ladder": Markup(figures.ladder(measured))} if measured["targets"] else {}
+    if timed["targets"]:
+        drawn |= {name: Markup(getattr(figures, name)(timed)) for name in ("tradeoff", "latencies")}
     if any(target["heat"] for target in measured["targets"]):
         drawn["heat"] = Markup(strips.heat(measured))
     return page("report.html.j2", table=table, ladder=ladder(table), classes=classes(measured), figures=drawn)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from targets import render, strips
-from targets.answers import Exam, recalls, right_answers
+from targets.answers import Exam, recalls, right_answers, same_answers
 from targets.measure import Measured, Measurement
 from targets.profile import Profile
 from targets.refusal import FAILED, PASSED, UNDECIDED
@@ -57,19 +57,33 @@ def target_table(
 
 
 def candidate_table(found: Measured, exam: Exam, batch: int) -> dict[str, Any]:
-    times = np.concatenate([np.asarray(block) for process in found.blocks for block in process])
-    latency = {name: asdict(milliseconds(found.blocks, q)) for name, q in QUANTILES.items()}
     return {
         **answers_table(found.logits, exam),
+        **(latency_table(found, batch) if found.blocks else {}),
+        **agreement_table(found),
         "artifact": found.artifact.name,
         "size_bytes": found.size_bytes,
         "memory_bytes": found.memory_bytes,
-        "latency_ms": latency,
+        "facts": found.facts,
+    }
+
+
+def latency_table(found: Measured, batch: int) -> dict[str, Any]:
+    times = np.concatenate([np.asarray(block) for process in found.blocks for block in process])
+    return {
+        "latency_ms": {name: asdict(milliseconds(found.blocks, q)) for name, q in QUANTILES.items()},
         "images_per_second": batch / float(times.mean()),
         "timed_calls": len(times),
         "times_ms": [round(1000 * float(t), 5) for t in times[:: max(1, len(times) // KEPT_TIMES)]],
-        "facts": found.facts,
     }
+
+
+def agreement_table(found: Measured) -> dict[str, Any]:
+    """The same file's answers on the device and by ONNX Runtime on this machine, where those are two."""
+    if found.here is None or found.here is found.logits:
+        return {}
+    same, largest = same_answers(found.logits, found.here), float(np.abs(found.logits - found.here).max())
+    return {"agreement": {"same": asdict(same), "largest": largest}}
 
 
 def answers_table(logits: NDArray[np.float32], exam: Exam) -> dict[str, Any]:

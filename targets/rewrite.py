@@ -44,9 +44,14 @@ POSITIVE = {"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Abs"}
 
 
 def choose(rewrite: str, features: Sequence[str]) -> str:
-    """``auto`` as the processor's instructions want it: u8, or its narrow form where products saturate."""
+    """``auto`` as the processor's instructions want it: u8, or its narrow form where products saturate.
+
+    On Arm there are kernels for the trained grid as it is, and nothing saturates.
+    """
     if rewrite != "auto":
         return rewrite
+    if "asimd" in features:
+        return "none"
     return "u8" if {"avx512_vnni", "avx_vnni", "amx_int8"} & set(features) else "u8-narrow"
 
 

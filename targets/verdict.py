@@ -28,13 +28,17 @@ class Verdict:
     reason: str
     lines: list[Line]
     speed: Estimate | None  # the shipped artifact's latency in times the float twin's
+    untimed: bool = False  # nothing was timed, so nothing is proved of its latency
+    accept: bool = False  # whether what was not measured may pass
 
     @property
     def status(self) -> int:
         outcomes = {line.outcome for line in self.lines}
         if Outcome.FAIL in outcomes:
             return FAILED
-        return PASSED if self.ship is not None and outcomes <= {Outcome.PASS} else UNDECIDED
+        enough = {Outcome.PASS, Outcome.NOT_MEASURED} if self.accept else {Outcome.PASS}
+        proved = self.ship is not None and outcomes <= enough and (self.accept or not self.untimed)
+        return PASSED if proved else UNDECIDED
 
 
 def cost_lines(budgets: Budgets, found: Measured) -> list[Line]:
@@ -89,10 +93,15 @@ def judge(measurement: Measurement, budgets: Budgets, exam: Exam) -> Verdict:
     twins = {"float": found.get("float"), "baseline": measurement.beside.get("baseline")}
     answered = {name: one.logits for name, one in twins.items() if one is not None}
     exam = replace(exam, references={**exam.references, **answered})
-    lines = {name: accuracy_lines(budgets, one.logits, exam) for name, one in found.items()}
+    lines = {name: accuracy_lines(budgets, one.logits, exam, one.here) for name, one in found.items()}
     good = [name for name, mine in lines.items() if all(line.outcome is Outcome.PASS for line in mine)]
-    ship, reason, speed = choose(good, found)
-    latency = latency_lines(budgets, found[ship], measurement.beside)
+    if measurement.untimed:
+        ship, reason = smallest(good, found)
+        reason += f"; its latency is not known: {measurement.untimed}"
+        speed, latency = None, latencies_of(unmeasured(budgets, measurement.untimed))
+    else:
+        ship, reason, speed = choose(good, found)
+        latency = latency_lines(budgets, found[ship], measurement.beside)
     judged = lines[ship] + latency + cost_lines(budgets, found[ship])
     if measurement.simulated:
         told = [
@@ -102,15 +111,27 @@ def judge(measurement: Measurement, budgets: Budgets, exam: Exam) -> Verdict:
         return Verdict(
             None, "a stand-in for the runtime answered: this proves the way, not the artifact", told, None
         )
-    return Verdict(ship, reason, judged, speed)
+    return Verdict(ship, reason, judged, speed, bool(measurement.untimed))
+
+
+def smallest(good: list[str], found: Mapping[str, Measured]) -> tuple[str, str]:
+    """What ships where nothing can be timed: the smallest file that meets the accuracy budgets."""
+    ship = min(good or found, key=lambda name: found[name].size_bytes)
+    told = (
+        "meets the accuracy budgets and is the smallest"
+        if good
+        else "is not proved to meet the accuracy budgets"
+    )
+    return ship, f"{ship} {told}"
+
+
+def latencies_of(verdict: Verdict) -> list[Line]:
+    return [line for line in verdict.lines if line.budget.startswith(("p50", "p90", "p99", "slower"))]
 
 
 def sure(verdict: Verdict) -> bool:
     """Whether more timing would settle nothing: no latency is in the open."""
-    latencies = {name for name in UNITS if name.startswith(("p50", "p90", "p99", "slower"))}
-    return not any(
-        line.outcome is Outcome.INCONCLUSIVE and line.budget in latencies for line in verdict.lines
-    )
+    return not any(line.outcome is Outcome.INCONCLUSIVE for line in latencies_of(verdict))
 
 
 def unmeasured(budgets: Budgets, reason: str) -> Verdict:

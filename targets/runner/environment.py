@@ -9,6 +9,7 @@ from typing import Any
 
 # The instructions that decide which int8 kernels run, and whether products saturate.
 FEATURES = [
+    "asimd",
     "avx2",
     "avx_vnni",
     "avx512f",
@@ -31,6 +32,22 @@ def read(path: str) -> str | None:
             return file.read().strip()
     except OSError:
         return None
+
+
+def emulated() -> bool:
+    """Whether the processor is not a real one: QEMU answers for a file by its path, but not by its folder."""
+    try:
+        folder = os.open("/proc", os.O_RDONLY)
+        with os.fdopen(os.open("cpuinfo", os.O_RDONLY, dir_fd=folder)) as file:
+            real = file.read()
+        os.close(folder)
+    except OSError:
+        return False
+    return fields_of(real) != fields_of(read("/proc/cpuinfo") or "")
+
+
+def fields_of(text: str) -> set[str]:
+    return {line.partition(":")[0].strip() for line in text.splitlines()}
 
 
 def cpu() -> dict[str, Any]:
@@ -57,6 +74,7 @@ def environment() -> dict[str, Any]:
         "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "load": os.getloadavg()[0],
         "celsius": celsius(),
+        "emulated": emulated() or None,
     }
     return {key: value for key, value in facts.items() if value not in (None, [])}
 
