@@ -21,7 +21,8 @@ from targets.progress import Bar
 from targets.refusal import Unmeasurable
 
 SUITE, PYTHON = "trixie", "3.13"
-PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "qemu-user:amd64")
+# With a shell, so that the folder can also stand for a whole machine: behind ssh, after a chroot.
+PACKAGES = ("dash", "python3-minimal", "libpython3-stdlib", "libstdc++6", "qemu-user:amd64")
 WHEELS = ("onnxruntime", "numpy")
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -135,7 +136,8 @@ def unpack(debs: Sequence[Path], made: Path) -> None:
     """The arm64 packages as a root, of the host's only QEMU's one program."""
     root = made / "root"
     (root / "usr" / "lib").mkdir(parents=True)
-    (root / "lib").symlink_to("usr/lib")
+    for name in ("bin", "lib"):
+        (root / name).symlink_to(f"usr/{name}")
     for deb in debs:
         if deb.name.startswith("qemu-user_"):
             with tempfile.TemporaryDirectory(dir=made) as other:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from targets.contract import Contract
 from targets.derive import derived
-from targets.devices import Device, open_device
+from targets.devices import Device, Local, open_device
 from targets.heat import heat
 from targets.profile import Profile
 from targets.progress import Bar
@@ -183,7 +183,8 @@ def measure(
 def answers_here(bench: Bench, one: Candidate) -> NDArray[np.float32]:
     """What ONNX Runtime on this machine's processor makes of the very file that the device runs."""
     job = {**bench.base, "backend": "onnxruntime", "options": bench.options(one)}
-    with open_device("local") as device:
+    with tempfile.TemporaryDirectory(prefix="retort-") as folder:
+        device = Local(Path(folder))
         device.put(bench.images, "images.npy")
         device.put(bench.artifact(one), f"{one.name}.onnx")
         device.run({**job, "do": "answer", "engine": f"{one.name}.onnx", "answers": "answers.npy"})

@@ -35,14 +35,20 @@ def read(path: str) -> str | None:
 
 
 def emulated() -> bool:
-    """Whether the processor is not a real one: QEMU answers for a file by its path, but not by its folder."""
+    """Whether the processor is not a real one.
+
+    A process of QEMU's is called after it, unless the kernel started it; and QEMU answers for /proc/cpuinfo by its
+    path, but not for the file in its folder.
+    """
+    if (read("/proc/self/comm") or "").startswith("qemu-"):
+        return True
     try:
         folder = os.open("/proc", os.O_RDONLY)
         with os.fdopen(os.open("cpuinfo", os.O_RDONLY, dir_fd=folder)) as file:
             real = file.read()
         os.close(folder)
     except OSError:
-        return False
+        real = ""
     return fields_of(real) != fields_of(read("/proc/cpuinfo") or "")
 
 
