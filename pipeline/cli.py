@@ -22,7 +22,9 @@ app = typer.Typer(
 )
 
 RecipeArgument = Annotated[str, typer.Argument(help="A .toml file, or a built-in recipe: digits.")]
-TargetOption = Annotated[str, typer.Option(help="Targets by name, or a profile's .toml; a comma between.")]
+TargetOption = Annotated[
+    str, typer.Option(help="Targets by name, or a profile's .toml; a comma between; or all.")
+]
 OutOption = Annotated[Path, typer.Option(help="Folder of the report and the files to ship.")]
 
 
@@ -56,7 +58,7 @@ def deploy(
     from targets.terminal import note, tell
 
     accepted = artifact(baseline, store), accept == "not-measured"
-    table = run(recipe, target.split(","), device, out, store, note, *accepted)
+    table = run(recipe, target, device, out, store, note, *accepted)
     tell(table, out)
     raise typer.Exit(table["status"])
 
@@ -116,16 +118,15 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
     from pipeline.line import plan
     from pipeline.recipe import read_recipe
     from pipeline.store import Store
-    from targets.profile import read_profile
+    from targets.profile import targets_of
 
     read, folder = read_recipe(recipe)
     kept = Store(store)
-    for name in target.split(","):
-        for stage in plan(read, folder, read_profile(name)).values():
-            print(
-                f"{name:<10} {stage.room:<9} {'cached   ' if kept.has(stage.key) else 'would run'} {stage.key}"
-            )
-        print(f"{name:<10} measure   would run (taken anew each time)")
+    for profile in targets_of(target):
+        for stage in plan(read, folder, profile).values():
+            state = "cached" if kept.has(stage.key) else "would run"
+            print(f"{profile.name:<10} {stage.room:<9} {state:<9} {stage.key}")
+        print(f"{profile.name:<10} measure   would run (taken anew each time)")
 
 
 JUDGES = (judging.gate, judging.compare, judging.lock)

@@ -19,7 +19,7 @@ from targets.bundle import Bundle, prove, report_of, write_bundle
 from targets.contract import read_contract
 from targets.devices import check_device
 from targets.measure import Candidate
-from targets.profile import Profile, read_profile
+from targets.profile import Profile, targets_of
 from targets.report import network_table, write_report
 from targets.runner.backends import Backend
 
@@ -80,7 +80,7 @@ def prefixed(**groups: Mapping[str, Path]) -> dict[str, Path]:
 
 def deploy(
     recipe: str,
-    targets: list[str],
+    targets: str,
     device: str,
     out: Path,
     root: Path,
@@ -90,10 +90,10 @@ def deploy(
 ) -> dict[str, Any]:
     """The whole line, from a recipe to the report's table, whose ``status`` is the verdict's exit status."""
     check_device(device)
-    profiles = [read_profile(target) for target in targets]
-    bundles = [bundle(recipe, profile, device, root, say) for profile in profiles]
+    bundles = [bundle(recipe, profile, device, root, say) for profile in targets_of(targets)]
     for one in bundles:
-        if one.profile.remote:
+        # What is built on the device itself can be taken there by hand too.
+        if one.profile.remote or one.profile.backend == "tensorrt":
             write_bundle(one, out / one.profile.name / "bundle")
     tables = [prove(one, device, out / one.profile.name, baseline, accept) for one in bundles]
     table = report_of(bundles, tables)

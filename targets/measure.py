@@ -88,7 +88,14 @@ class Bench:
         return self.device.run({**self.base, "do": what, **more})
 
     def options(self, one: Candidate) -> dict[str, Any]:
-        return {"threads": self.profile.threads, "batch": self.profile.batch, "precision": one.precision}
+        known: dict[str, Any] = {
+            "threads": self.profile.threads,
+            "batch": self.profile.batch,
+            "precision": one.precision,
+        }
+        if self.profile.backend == "tensorrt":
+            known |= {"tensorrt": self.profile.tensorrt, "cache": self.profile.engine_cache}
+        return known
 
     def artifact(self, one: Candidate) -> Path:
         """The candidate's file in the form that this target runs."""

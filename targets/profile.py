@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -31,7 +31,8 @@ class Profile(BaseModel):
     about: str
     backend: Literal["onnxruntime", "openvino", "tensorrt"]
     remote: bool = Field(False, description="the device is another machine than the one that builds")
-    tensorrt: Literal["10.3"] = "10.3"
+    tensorrt: Literal["10.3", "11"] = "10.3"
+    engine_cache: bool = Field(False, description="keep built engines on the device, for the next time")
     rewrite: Literal["none", "u8", "auto"] = "auto"
     layout: Layout = "nchw-float32"
     opset: int = Field(20, ge=18, le=23)
@@ -46,7 +47,23 @@ class Profile(BaseModel):
 
 
 def profiles() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(BUILT_IN.glob("*.toml"))}
+    return {path.stem: path for path in sorted(BUILT_IN.glob("*.toml"), key=lambda path: path.stem)}
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """A profile's table; ``extends = "rpi5"`` starts from one that ships and changes what it names."""
+    own = tomllib.loads(path.read_text(encoding="utf-8"))
+    base = own.pop("extends", None)
+    if base is None:
+        return own
+    if base not in profiles() or base == path.stem:
+        raise unknown("target", str(base), profiles(), f"TARGET: {path}: extends")
+    return {**settings(profiles()[base]), **own}
+
+
+def targets_of(names: str) -> list[Profile]:
+    """``cpu,jetson``, or ``all`` that ship."""
+    return [read_profile(name) for name in (profiles() if names == "all" else names.split(","))]
 
 
 def read_profile(name: str) -> Profile:
@@ -55,7 +72,7 @@ def read_profile(name: str) -> Profile:
     if path is None:
         raise unknown("target", name, profiles(), "TARGET")
     try:
-        return Profile.model_validate({"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))})
+        return Profile.model_validate({**settings(path), "name": path.stem})
     except OSError as error:
         raise Refusal(f"TARGET: {path} cannot be read: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:

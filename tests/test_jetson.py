@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from targets.contract import Contract
 from targets.measure import Candidate
 from targets.profile import read_profile
 from targets.report import write_report
-from targets.runner.trtexec import figures, quantiles
+from targets.runner.trtexec import JETPACK, figures, quantiles
 
 STUBS = Path(__file__).with_name("stubs")
 CLASSES = ("a", "b", "c", "d", "e")
@@ -33,7 +34,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Board]:
     """A host behind sshd whose Python finds the stand-ins, as a Jetson's finds JetPack's packages."""
     libraries = tmp_path / "lib"
     libraries.mkdir()
@@ -42,7 +43,8 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
     board = Board(tmp_path)
     monkeypatch.setattr("targets.measure.open_device", board.device)
     path = f"{Path(sys.executable).parent}:{STUBS}"
-    with board.running(PATH=path, PYTHONPATH=str(STUBS), LD_LIBRARY_PATH=str(libraries)):
+    stub = {"STUB_TENSORRT": getattr(request, "param", "10.3.0"), "RETORT_CACHE": str(tmp_path / "cache")}
+    with board.running(PATH=path, PYTHONPATH=str(STUBS), LD_LIBRARY_PATH=str(libraries), **stub):
         yield board
 
 
@@ -84,7 +86,61 @@ def test_the_whole_way_ends_simulated_and_never_in_a_pass(
     page = (tmp_path / "out" / "report.html").read_text()
     assert "SIMULATED" in page and "vendor's own timing" in page and "1.99" in page
     assert "<error" in (tmp_path / "out" / "junit.xml").read_text()
-    assert board.left() == []
+    assert set(board.left()) <= {"built"}
+
+
+@pytest.mark.parametrize("board", ["11.0.0"], indirect=True)
+def test_version_11_gets_the_types_in_the_graph_and_no_flags(
+    board: Board, bundle: Bundle, tmp_path: Path
+) -> None:
+    newer = replace(bundle, profile=read_profile("jetson-trt11").model_copy(update={"seconds": 0.5}))
+    write_bundle(newer, tmp_path / "bundle")
+    table = prove(read_bundle(tmp_path / "bundle"), "ssh://board", tmp_path / "out")
+    assert {line["outcome"] for line in table["lines"]} == {"SIMULATED"}, table["reason"]
+    facts = {name: one["facts"] for name, one in table["candidates"].items()}
+    assert facts["native"]["rewrite"] == "tensorrt-11-fp16" and facts["float"]["rewrite"] == "tensorrt-11"
+    kinds = {tensor.data_type for tensor in onnx.load(tmp_path / "bundle" / "native.onnx").graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in kinds and onnx.TensorProto.FLOAT not in kinds
+    assert table["candidates"]["native"]["agreement"]["largest"] < 0.05
+
+
+@pytest.mark.parametrize("board", ["11.0.0"], indirect=True)
+def test_a_device_with_another_major_version_is_told(board: Board, bundle: Bundle, tmp_path: Path) -> None:
+    table = prove(bundle, "ssh://board", tmp_path / "out")
+    assert {line["outcome"] for line in table["lines"]} == {"NOT MEASURED"}
+    assert "this device has TensorRT 11.0.0, the profile is for 10.3" in table["reason"]
+
+
+def test_engines_are_kept_on_the_board_where_the_profile_asks_for_it(
+    board: Board, bundle: Bundle, tmp_path: Path
+) -> None:
+    keeps = replace(bundle, profile=bundle.profile.model_copy(update={"engine_cache": True}))
+    for times in range(2):
+        prove(keeps, "ssh://board", tmp_path / f"out {times}")
+    built = (board.home / "built").read_text().count("engine")
+    assert built == len(bundle.candidates), "the second time nothing is built"
+    kept = list((tmp_path / "cache" / "retort" / "engines").glob("*.engine"))
+    assert len(kept) == len(bundle.candidates)
+
+
+@pytest.mark.parametrize(("target", "version"), [("jetson", "10.3.0"), ("jetson-trt11", "11.0.0")])
+def test_the_commands_of_a_bundle_are_those_that_the_version_s_tool_takes(
+    target: str, version: str, bundle: Bundle, tmp_path: Path
+) -> None:
+    write_bundle(replace(bundle, profile=read_profile(target)), tmp_path / "bundle")
+    lines = (tmp_path / "bundle" / "NEXT.md").read_text().splitlines()
+    commands = [line.split()[1:] for line in lines if line.strip().startswith(JETPACK)]
+    assert len(commands) == len(bundle.candidates)
+
+    def run(words: list[str], stub: str) -> int:
+        command = [sys.executable, str(STUBS / "trtexec"), *words]
+        environment = {"STUB_TENSORRT": stub, "PATH": ""}
+        done = subprocess.run(command, cwd=tmp_path / "bundle", env=environment, capture_output=True)
+        return done.returncode
+
+    assert [run(words, version) for words in commands] == [0] * len(commands)
+    if version.startswith("10."):
+        assert 1 in [run(words, "11.0.0") for words in commands], "the newer tool has lost --fp16"
 
 
 def test_the_answers_come_through_cuda_s_copies_as_onnx_runtime_gives_them(

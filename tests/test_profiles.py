@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from targets.profile import profiles, read_profile
+from targets.profile import profiles, read_profile, targets_of
 from targets.refusal import Refusal
 from targets.runner.backends import BACKENDS
 
@@ -19,7 +19,20 @@ def test_a_profile_reads_and_says_where_its_numbers_come_from(name: str) -> None
     assert profiles()[name].read_text().startswith("# "), "the first lines say where its numbers come from"
 
 
+def test_a_profile_may_start_from_one_that_ships(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('extends = "rpi5"\nthreads = 4\n')
+    mine, base = read_profile(str(tmp_path / "mine.toml")), read_profile("rpi5")
+    assert mine == base.model_copy(update={"name": "mine", "threads": 4})
+
+
+def test_all_targets_are_those_that_ship() -> None:
+    assert [one.name for one in targets_of("all")] == sorted(profiles())
+    assert [one.name for one in targets_of("rpi5,cpu")] == ["rpi5", "cpu"]
+
+
 WRONG = [
+    ('extends = "rpi6"', "no target named 'rpi6'; did you mean 'rpi"),
+    ("extends = 3", "no target named '3'"),
     ("", "about: Field required"),
     ('about = "x"\nbackend = "onnxrt"', "backend"),
     ('about = "x"\nbackend = "onnxruntime"\nthread = 2', "thread: Extra inputs"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import platform
+import shutil
+import subprocess
 from typing import Any
 
 # The instructions that decide which int8 kernels run, and whether products saturate.
@@ -81,8 +83,22 @@ def environment() -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "celsius": celsius(),
         "emulated": emulated() or None,
+        "board": (read("/proc/device-tree/model") or "").strip("\0") or None,
+        "power_mode": power_mode(),
     }
     return {key: value for key, value in facts.items() if value not in (None, [])}
+
+
+def power_mode() -> str | None:
+    """A Jetson's, as its own tool says it: without it a latency there means little."""
+    program = shutil.which("nvpmodel")
+    if program is None:
+        return None
+    done = subprocess.run(
+        [program, "-q"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
+    )
+    lines = [line.partition(":")[2].strip() for line in done.stdout.splitlines() if "Power Mode" in line]
+    return lines[0] if lines else None
 
 
 def numbers(pattern: str) -> list[int]:

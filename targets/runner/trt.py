@@ -1,14 +1,18 @@
-"""TensorRT, as JetPack brings it (10.x): the engine is built on the device itself and runs nowhere else."""
+"""TensorRT, as JetPack brings it (10.x), or 11: the engine is built on the device itself and runs nowhere else."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 from typing import Any
 
 import numpy as np
 
 from .backends import Arrays, Session
 from .cuda import Buffer, Cuda
+from .environment import environment
 from .trtexec import figures as vendor
 
 __all__ = ["PRECISIONS", "build", "load", "missing", "vendor"]
@@ -35,7 +39,47 @@ def simulated() -> bool:
 
 
 def build(model: str, options: dict[str, Any], engine: str) -> dict[str, Any]:
-    """Parse the ONNX file and let TensorRT choose its kernels by timing them here; minutes, on a small board."""
+    """Let TensorRT choose kernels by timing them here; minutes, on a small board, or a copy where that is kept."""
+    import tensorrt as trt
+
+    check_version(str(trt.__version__), options["tensorrt"])
+    kept = cached(model, options, str(trt.__version__)) if options["cache"] else None
+    if kept is not None and os.path.exists(kept):
+        shutil.copyfile(kept, engine)
+    else:
+        compile_engine(model, options, engine)
+    if kept is not None and not os.path.exists(kept):
+        os.makedirs(os.path.dirname(kept), exist_ok=True)
+        shutil.copyfile(engine, kept + ".part")
+        os.replace(kept + ".part", kept)
+    return {
+        "engine_bytes": os.path.getsize(engine),
+        "tensorrt": str(trt.__version__),
+        "simulated": simulated(),
+    }
+
+
+def check_version(found: str, wanted: str) -> None:
+    """Raises ValueError where the file was made for another major version: their rules and flags differ."""
+    if found.split(".")[0] != wanted.split(".")[0]:
+        raise ValueError(
+            'this device has TensorRT %s, the profile is for %s; set tensorrt = "..." in it' % (found, wanted)
+        )
+
+
+def cached(model: str, options: dict[str, Any], version: str) -> str:
+    """Where the engine is kept: by the file, how it is built, TensorRT, the board and its power mode."""
+    with open(model, "rb") as file:
+        digest = hashlib.sha256(file.read())
+    board = {
+        key: value for key, value in environment().items() if key in ("machine", "board", "power_mode", "cpu")
+    }
+    digest.update(json.dumps([options, version, board], sort_keys=True).encode())
+    home = os.environ.get("RETORT_CACHE") or os.path.expanduser("~/.cache")
+    return os.path.join(home, "retort", "engines", digest.hexdigest() + ".engine")
+
+
+def compile_engine(model: str, options: dict[str, Any], engine: str) -> None:
     import tensorrt as trt
 
     logger = trt.Logger(trt.Logger.WARNING)
@@ -48,7 +92,8 @@ def build(model: str, options: dict[str, Any], engine: str) -> dict[str, Any]:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     for flag in flags(options["precision"]):
-        config.set_flag(getattr(trt.BuilderFlag, flag))
+        if hasattr(trt.BuilderFlag, flag):  # 11 has none: it builds what the graph's own types say
+            config.set_flag(getattr(trt.BuilderFlag, flag))
     if options["precision"] == "float32":
         config.clear_flag(trt.BuilderFlag.TF32)
     images = network.get_input(0)
@@ -61,11 +106,6 @@ def build(model: str, options: dict[str, Any], engine: str) -> dict[str, Any]:
         raise ValueError(f"TensorRT built no engine from {model}; its log, above, says why")
     with open(engine, "wb") as file:
         file.write(plan)
-    return {
-        "engine_bytes": os.path.getsize(engine),
-        "tensorrt": str(trt.__version__),
-        "simulated": simulated(),
-    }
 
 
 def flags(precision: str) -> list[str]:
