@@ -66,6 +66,9 @@ TABLE = [
         for reference in ("teacher", "float", "baseline")
         for limit, expected in ((3, PASS), (1.2, INCONCLUSIVE), (1, INCONCLUSIVE), (0.2, FAIL))
     ),
+    ("agreement", 98, measured(answers(range(10)), here=answers([])), PASS),
+    ("agreement", 99, measured(answers(range(10)), here=answers([])), INCONCLUSIVE),
+    ("agreement", 98, measured(answers([])), NOT_MEASURED),
     ("agreement_vs_baseline", 98, measured(answers(range(10))), PASS),
     ("agreement_vs_baseline", 99.9, measured(answers(range(10))), FAIL),
     # 25 of the 250 dogs are not seen as dogs: a recall of 90 %, in about [84, 94].

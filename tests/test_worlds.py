@@ -1,7 +1,7 @@
-"""The gate's error rates: its own clock, looks and decision in simulated worlds, thousands of them.
+"""The gate's error rates: its own clock, looks and decision in ten thousand simulated worlds.
 
-In a world time passes only in calls. What a call takes drifts for all alike, comes in bursts, has a heavy tail and
-depends on where a session happens to lie; the candidate is slower by a share that the gate does not know.
+In a world time passes only in calls. What a call takes drifts for all alike, comes in bursts, in two modes or with a
+heavy tail, and depends on where a session happens to lie; by how much the candidate is slower the gate does not know.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import signal, stats
 
 from targets.lines import Outcome, at_most
 from targets.runner.clock import rounds
@@ -19,33 +19,35 @@ from targets.statistics import ERROR, LOOKS, Estimate, ratio, until_sure
 
 CALL_S, PROCESS_S, START_S, LIMIT = 0.03, 0.6, 0.5, 5.0
 SESSION = 0.0024  # standard deviation of a session's own factor, as measured on ONNX Runtime
-JITTER = 0.015
-WORLDS = 300  # of a kind; more of them are for benchmarks
+JITTER, DRIFT, MEMORY = 0.015, 0.02, 0.98  # of a call; of what drifts, and how long it stays
+WORLDS = 2000  # of each slowdown
+CHUNK, BURST = 256, 20  # calls
+# How often a call is held up, how often a burst begins, how much slower the machine's second mode is.
+KINDS = ({"tail": 0.02, "burst": 0.0025}, {"tail": 0.1, "burst": 0.0}, {"burst": 0.01}, {"modes": 0.15})
 
 
 class World:
     """A machine with its noise, and the two networks on it."""
 
-    def __init__(self, slower: float, seed: int, burst: float = 0.05, tail: float = 0.02) -> None:
+    def __init__(
+        self, slower: float, seed: int, tail: float = 0.0, burst: float = 0.0, modes: float = 0.0
+    ) -> None:
         self.random = np.random.default_rng(seed)
         self.slower, self.now = slower, 0.0
-        self.noise = self.calls(burst, tail)
+        self.noise = self.calls(tail, burst, modes)
 
-    def calls(self, burst: float, tail: float) -> Iterator[float]:
-        """Factors of one call after another."""
-        drift, until = 0.0, 0
-        number = 0
+    def calls(self, tail: float, burst: float, modes: float) -> Iterator[float]:
+        """Factors of one call after another: autocorrelated, with bursts and modes that hold for a while."""
+        state, began, mode = np.zeros(1), np.zeros(BURST - 1), 1.0
         while True:
-            size = 256
-            steps, jitter = self.random.normal(0, 1, (2, size))
-            tails = np.where(self.random.random(size) < tail, 1 + self.random.pareto(2, size), 1.0)
-            starts = self.random.random(size) < burst / 20
-            for k in range(size):
-                drift = 0.98 * drift + 0.02 * steps[k]
-                until = number + 20 if starts[k] else until
-                number += 1
-                busy = 1.5 if number < until else 1.0
-                yield float(np.exp(drift + JITTER * jitter[k]) * tails[k] * busy)
+            steps, jitter = self.random.normal(0, 1, (2, CHUNK))
+            drift, state = signal.lfilter([DRIFT], [1, -MEMORY], steps, zi=state)
+            starts = np.concatenate([began, self.random.random(CHUNK) < burst])
+            busy = np.convolve(starts, np.ones(BURST), "valid") > 0
+            began = starts[CHUNK:]
+            held = np.where(self.random.random(CHUNK) < tail, 1 + self.random.pareto(2, CHUNK), 1.0)
+            mode = 1 + modes - mode + 1 if modes and self.random.random() < 0.5 else mode
+            yield from (np.exp(drift + JITTER * jitter) * held * np.where(busy, 1.5, 1.0) * mode).tolist()
 
     def process(self, seed: int) -> dict[str, list[list[float]]]:
         """What the runner's job ``time`` gives: blocks of both, in a fresh process."""
@@ -75,8 +77,8 @@ def decide(world: World) -> tuple[Outcome, float]:
 
 
 @cache
-def outcomes(slower: float, burst: float = 0.05, tail: float = 0.02) -> list[tuple[Outcome, float]]:
-    return [decide(World(slower, seed, burst, tail)) for seed in range(WORLDS)]
+def outcomes(slower: float) -> list[tuple[Outcome, float]]:
+    return [decide(World(slower, seed, **KINDS[seed % len(KINDS)])) for seed in range(WORLDS)]
 
 
 def rate(found: list[tuple[Outcome, float]], outcome: Outcome, seconds: float = np.inf) -> float:
