@@ -95,8 +95,8 @@ def deploy(
         # What is built on the device itself can be taken there by hand too.
         if one.profile.remote or one.profile.backend == "tensorrt":
             write_bundle(one, out / one.profile.name / "bundle")
-    tables = [prove(one, device, out / one.profile.name, baseline, accept) for one in bundles]
-    table = report_of(bundles, tables)
+    proofs = [prove(one, device, out / one.profile.name, baseline, accept) for one in bundles]
+    table = report_of(bundles, proofs)
     write_report(table, out)
     return table
 

@@ -21,6 +21,7 @@ import onnx
 from targets.answers import Exam
 from targets.beside import beside
 from targets.budgets import Budgets
+from targets.certificate import Proof, certificate
 from targets.contract import Contract
 from targets.derive import derived, trtexec
 from targets.measure import Candidate, measure
@@ -51,8 +52,8 @@ class Bundle:
 
 def prove(
     bundle: Bundle, device: str, out: Path, baseline: Path | None = None, accept: bool = False
-) -> dict[str, Any]:
-    """Measure a bundle on a device and judge it: its target's part of the report.
+) -> Proof:
+    """Measure a bundle on a device and judge it: its target's part of the report, and the answers.
 
     ``baseline`` is a file, or a lock that names one, timed in the same rounds; ``accept``: what is not measured may
     pass. What cannot be measured is told as
@@ -77,12 +78,14 @@ def prove(
                 lambda so_far: sure(judge(so_far, bundle.budgets, exam)),
             )
     except Unmeasurable as why:
-        return target_table(profile, device, unmeasured(bundle.budgets, str(why)), exam, None)
+        return Proof(target_table(profile, device, unmeasured(bundle.budgets, str(why)), exam, None), {})
     verdict = replace(judge(found, bundle.budgets, exam), accept=accept)
-    return target_table(profile, device, verdict, exam, found, bundle.networks)
+    table = target_table(profile, device, verdict, exam, found, bundle.networks)
+    answers = {name: one.logits for name, one in found.candidates.items()}
+    return Proof(table, {} if found.simulated else answers)
 
 
-def report_of(bundles: Sequence[Bundle], tables: list[dict[str, Any]]) -> dict[str, Any]:
+def report_of(bundles: Sequence[Bundle], proofs: Sequence[Proof]) -> dict[str, Any]:
     """One report of several targets' proofs; the bundles come of one recipe."""
     first = bundles[0]
     lineage = {row["key"]: row for one in bundles for row in one.notes.get("lineage", [])}
@@ -91,8 +94,8 @@ def report_of(bundles: Sequence[Bundle], tables: list[dict[str, Any]]) -> dict[s
         # A target may have networks of its own: pruned to its channels, or to its latency.
         own = [row for row in one.networks if row not in networks]
         networks += [{**row, "name": f"{row['name']} for {one.profile.name}"} for row in own]
-    notes = {**first.notes, "lineage": list(lineage.values())}
-    return compose(first.recipe, first.exam, networks, tables, **notes)
+    notes = {**first.notes, "lineage": list(lineage.values()), "certificate": certificate(proofs)}
+    return compose(first.recipe, first.exam, networks, [proof.table for proof in proofs], **notes)
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:

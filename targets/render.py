@@ -137,6 +137,7 @@ def page(template: str, **more: Any) -> str:
     environment = Environment(
         autoescape=True, loader=templates, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["share"] = lambda found: cell(found, 2, 100)
     texts = (headline, inline, markdown, pretty, strips.strip)
     for shown in (budget_cells, flat, operators, speedup, tiles, vendors, *texts):
         environment.filters[shown.__name__] = shown

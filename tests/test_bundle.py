@@ -116,21 +116,24 @@ def test_a_read_bundle_is_proved_as_the_original(
     one = make()
     write_bundle(one, tmp_path / "bundle")
     back = read_bundle(tmp_path / "bundle")
-    tables = [prove(bundle, "local", tmp_path / name) for name, bundle in (("one", one), ("back", back))]
+    proofs = [prove(bundle, "local", tmp_path / name) for name, bundle in (("one", one), ("back", back))]
     left, right = (measured.candidates for measured in found)
     assert left.keys() == right.keys() == {"float", "int8"}
     for name in left:
         assert np.array_equal(left[name].logits, right[name].logits)
         assert left[name].size_bytes == right[name].size_bytes
-    for table in tables:
+    for table in (proof.table for proof in proofs):
         assert table["status"] == PASSED, table["lines"]
         assert [line["budget"] for line in table["lines"]] == ["accuracy", "drop_vs_teacher", "drop_vs_float"]
         assert table["candidates"]["int8"]["macs"] == 10
-    report = report_of([one, back], tables)
+    report = report_of([one, back], proofs)
     assert report["status"] == PASSED and report["left_float"] == ["fc"]
+    (row,) = report["certificate"]
+    assert row["candidate"] == "int8" and row["same"]["value"] == 1.0 and row["largest"] == 0.0
+    assert row["apart"] == []
     assert len(report["networks"]) == 2 and len(report["lineage"]) == 1
     other = replace(back, networks=[*one.networks, {"name": "pruned", "macs": 5, "parameters": 3}])
-    names = [row["name"] for row in report_of([one, other], tables)["networks"]]
+    names = [row["name"] for row in report_of([one, other], proofs)["networks"]]
     assert names == ["teacher", "student", f"pruned for {other.profile.name}"], "cut for that target alone"
 
 
@@ -146,7 +149,7 @@ def unmeasured(table: dict[str, Any]) -> str:
 
 def test_a_remote_target_without_a_device_says_what_is_next(make: Make, tmp_path: Path) -> None:
     one = make(name="board", remote=True)
-    note = unmeasured(prove(one, "local", tmp_path / "report"))
+    note = unmeasured(prove(one, "local", tmp_path / "report").table)
     bundle = tmp_path / "report" / "bundle"
     assert note == f"no device given; next: retort measure {bundle} --device ssh://user@board"
 
@@ -159,10 +162,11 @@ def test_what_cannot_be_measured_stops_no_other(make: Make, tmp_path: Path) -> N
     both = [make(name="nvidia", backend="tensorrt"), make()]
     two = [Candidate("int8", quantized, "int8", "student")]
     both[0] = Bundle(**{**vars(both[0]), "candidates": two})
-    tables = [prove(one, "local", tmp_path / one.profile.name) for one in both]
-    assert "tensorrt" in unmeasured(tables[0]).lower()
-    assert tables[1]["status"] == PASSED
-    assert report_of(both, tables)["status"] == UNDECIDED
+    proofs = [prove(one, "local", tmp_path / one.profile.name) for one in both]
+    assert "tensorrt" in unmeasured(proofs[0].table).lower()
+    assert proofs[1].table["status"] == PASSED
+    report = report_of(both, proofs)
+    assert report["status"] == UNDECIDED and report["certificate"] == [], "one target answered"
 
 
 def edit(folder: Path, **values: Any) -> None:

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_ssh import SSHD, Board
 
 from targets import emulator
 from targets.budgets import read_budgets
+from targets.certificate import Proof, certificate
 from targets.devices import check_device, open_device
 from targets.gate import Given, gate
 from targets.profile import read_profile
@@ -117,6 +119,31 @@ def test_a_machine_behind_ssh_that_is_emulated_is_found_out(
         with arm_programs(), board.running(first=f"exec unshare -m /bin/sh -c '{inside}'"):
             check(judged(network, photos, tmp_path / "out", "ssh://board"), UNDECIDED)
         assert not any((root / "tmp").iterdir())
+
+
+def test_the_certificate_compares_every_two_targets_that_answered() -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(50, 4)).astype(np.float32)
+    other = logits.copy()
+    other[7] = np.roll(other[7], 1)
+    devices = {"rpi5": "emulator:x"}
+    answers = {"cpu": logits, "rpi5": other, "openvino": logits}
+    proofs = [
+        Proof(
+            {"target": name, "device": "emulator:x" if name == "rpi5" else "local"},
+            {"int8": found, "float": found},
+        )
+        for name, found in answers.items()
+    ]
+    rows = certificate([*proofs, Proof({"target": "jetson", "device": "ssh://x"}, {})])
+    assert [row["targets"] for row in rows] == [
+        ["cpu", "rpi5 (emulator:x)"],
+        ["cpu", "openvino"],
+        ["rpi5 (emulator:x)", "openvino"],
+    ]
+    assert [row["apart"] for row in rows] == [[7], [], [7]]
+    assert rows[0]["same"]["value"] == 0.98 and rows[1]["largest"] == 0.0
+    assert rows[0]["largest"] == pytest.approx(float(np.abs(logits - other).max()))
 
 
 def test_this_machine_is_a_real_one() -> None:

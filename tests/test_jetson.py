@@ -67,7 +67,8 @@ def test_the_whole_way_ends_simulated_and_never_in_a_pass(
 ) -> None:
     write_bundle(bundle, tmp_path / "bundle")
     read = read_bundle(tmp_path / "bundle")
-    table = prove(read, "ssh://board", tmp_path / "out")
+    proof = prove(read, "ssh://board", tmp_path / "out")
+    table = proof.table
     assert {line["outcome"] for line in table["lines"]} == {"SIMULATED"}
     assert table["status"] == 3 and table["ship"] is None
     assert set(table["candidates"]) == {"float", "native"}
@@ -80,9 +81,9 @@ def test_the_whole_way_ends_simulated_and_never_in_a_pass(
         "calls": 101,
     }
     assert "--shapes=images:2x3x8x8" in vendor["command"]
-    report = report_of([read], [table])
+    report = report_of([read], [proof])
     write_report(report, tmp_path / "out")
-    assert report["status"] == 3
+    assert report["status"] == 3 and report["certificate"] == [], "a stand-in certifies nothing"
     page = (tmp_path / "out" / "report.html").read_text()
     assert "SIMULATED" in page and "vendor's own timing" in page and "1.99" in page
     assert "<error" in (tmp_path / "out" / "junit.xml").read_text()
@@ -95,7 +96,8 @@ def test_version_11_gets_the_types_in_the_graph_and_no_flags(
 ) -> None:
     newer = replace(bundle, profile=read_profile("jetson-trt11").model_copy(update={"seconds": 0.5}))
     write_bundle(newer, tmp_path / "bundle")
-    table = prove(read_bundle(tmp_path / "bundle"), "ssh://board", tmp_path / "out")
+    proof = prove(read_bundle(tmp_path / "bundle"), "ssh://board", tmp_path / "out")
+    table = proof.table
     assert {line["outcome"] for line in table["lines"]} == {"SIMULATED"}, table["reason"]
     facts = {name: one["facts"] for name, one in table["candidates"].items()}
     assert facts["native"]["rewrite"] == "tensorrt-11-fp16" and facts["float"]["rewrite"] == "tensorrt-11"
@@ -106,7 +108,8 @@ def test_version_11_gets_the_types_in_the_graph_and_no_flags(
 
 @pytest.mark.parametrize("board", ["11.0.0"], indirect=True)
 def test_a_device_with_another_major_version_is_told(board: Board, bundle: Bundle, tmp_path: Path) -> None:
-    table = prove(bundle, "ssh://board", tmp_path / "out")
+    proof = prove(bundle, "ssh://board", tmp_path / "out")
+    table = proof.table
     assert {line["outcome"] for line in table["lines"]} == {"NOT MEASURED"}
     assert "this device has TensorRT 11.0.0, the profile is for 10.3" in table["reason"]
 
@@ -191,7 +194,7 @@ def test_a_missing_runtime_on_the_board_is_not_measured(
     board = Board(tmp_path)
     monkeypatch.setattr("targets.measure.open_device", board.device)
     with board.running():
-        table = prove(bundle, "ssh://board", tmp_path / "out")
+        table = prove(bundle, "ssh://board", tmp_path / "out").table
     assert table["status"] == 3
     assert {line["outcome"] for line in table["lines"]} == {"NOT MEASURED"}
     assert "JetPack" in table["reason"]
