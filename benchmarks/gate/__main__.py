@@ -7,6 +7,8 @@ Everything is kept row by row under --work; the same command goes on where it wa
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,6 +67,7 @@ def main(
     table |= {"model": model.name, "size": contract.size, "run": finished(run)}
     write(out, "gate", table, markdown(table))
     (out / "gate.svg").write_text(plot(table), encoding="utf-8")
+    (out / "gate-traces.jsonl").write_text("\n".join(evidence(work)) + "\n", encoding="utf-8")
     print("\n".join(markdown(table)))
 
 
@@ -85,7 +88,7 @@ def evaluated(work: Path, timed_s: float) -> dict[str, Any]:
         rows = Kept(work / f"trace {name}.jsonl").rows()
         tried = Kept(work / f"live {name}.jsonl").rows()
         if len(rows) >= LOOKS[-1]:
-            conditions[name] = {**judged(rows, timed_s), "live": tried, "trace": rows}
+            conditions[name] = {**judged(rows, timed_s), "live": tried}
     return {
         "conditions": conditions,
         "error": ERROR,
@@ -95,6 +98,17 @@ def evaluated(work: Path, timed_s: float) -> dict[str, Any]:
         "accuracy_limit": accuracy.LIMIT,
         "recall_limit": accuracy.RECALL,
     }
+
+
+def evidence(work: Path) -> Iterator[str]:
+    """What was recorded, a line a process; six figures."""
+    for name in CONDITIONS:
+        for row in Kept(work / f"trace {name}.jsonl").rows():
+            of = {
+                variant: {k: float(f"{x:.6g}") for k, x in seen.items()}
+                for variant, seen in row["of"].items()
+            }
+            yield json.dumps({"condition": name, **row, "of": of}, separators=(",", ":"))
 
 
 def judged(rows: list[Row], timed_s: float) -> dict[str, Any]:
@@ -116,6 +130,8 @@ def judged(rows: list[Row], timed_s: float) -> dict[str, Any]:
     curve = {slower: answers(rows, slower, timed_s) for slower in map(str, SLOWER)}
     return {
         "truth": {slower: truth(rows, slower) for slower in map(str, SLOWER)},
+        "processes": len(rows),
+        "p50_ms": 1000 * float(np.median([row["of"]["0.0"]["p50"] for row in rows])),
         "spread": float(np.std([np.log(row["of"]["0.0"]["ratio"]) for row in rows], ddof=1)),
         "load": float(np.mean([row["load"] for row in rows])),
         "away": {str(gap): shares(found) for gap, found in away.items()},

@@ -29,15 +29,16 @@ def markdown(table: Table) -> list[str]:
     ]
     for name, found in table["conditions"].items():
         lines += [*replayed(name, found, table["replays"]), *tried(found["live"]), *ruled(found)]
-    return [*lines, *simulated(table), *told(table["run"])]
+    recorded = "What was recorded: gate-traces.jsonl, a line a process; gate.json holds the rest."
+    return [*lines, *simulated(table), recorded, "", *told(table["run"])]
 
 
 def replayed(name: str, found: Table, count: int) -> Iterator[str]:
-    processes = len(found["trace"])
     yield f"## {name[0].upper()}{name[1:]}"
     yield ""
     yield (
-        f"A trace of {processes} processes (load average {found['load']:.1f}); two sessions of one file differ by"
+        f"A trace of {found['processes']} processes (load average {found['load']:.1f}, the file takes"
+        f" {found['p50_ms']:.3f} ms); two sessions of one file differ by"
         f" {found['spread']:.2%} a process. {count} replays a line, by blocks, over the five variants, the limit set"
         " so far from each one's truth:"
     )
