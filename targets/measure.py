@@ -174,6 +174,7 @@ def measure(
 
         def take(number: int) -> dict[str, Any]:
             done = bench.time(everything, profile.seconds / LOOKS[-1], number)
+            bar.expect(2 * len(everything) + next(look for look in LOOKS if look > number))
             bar.step(f"timed {number + 1}")
             return done
 

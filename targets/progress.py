@@ -39,6 +39,12 @@ class Bar:
         if self.live:
             self.live.stop()
 
+    def expect(self, total: int) -> None:
+        """It is more than was thought."""
+        self.total = total
+        if self.live:
+            self.live.update(self.task, total=total)
+
     def step(self, note: str = "", by: int = 1) -> None:
         self.done += by
         self.note = note or self.note
