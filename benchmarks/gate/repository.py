@@ -94,7 +94,7 @@ def judged(repository: Path) -> dict[str, Any]:
         "MODEL": "student.onnx",
         "IMAGES": "photos",
         "BUDGETS": BUDGETS,
-        "BASELINE": "retort.lock",
+        "BASELINE": "",  # so it is retort.lock
         "TARGET": "cpu",
         "COMMENT": "false",
         "PULL": "",
@@ -136,7 +136,7 @@ def markdown(table: dict[str, Any]) -> list[str]:
     return [
         "# A repository's changes, gated",
         "",
-        f"The digits student with `baseline: retort.lock` and `budgets: {table['budgets']}`, by the action's script.",
+        f"The digits student with `budgets: {table['budgets']}`, by the action's script, against `retort.lock`.",
         "",
         *rows_of(head, cells),
         "",
