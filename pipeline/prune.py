@@ -35,7 +35,7 @@ from targets.contract import Contract
 from targets.devices import open_device
 from targets.measure import Bench, Candidate
 from targets.profile import Profile
-from targets.refusal import Refusal
+from targets.refusal import Refusal, Unmeasurable
 from targets.statistics import ratio
 
 PROBES, PROBE_IMAGES, PROBE_PROCESSES, PROBE_SECONDS = 5, 64, 3, 1.0
@@ -130,6 +130,11 @@ class Probe:
     def __init__(self, student: Model, data: Decoded, job: Job) -> None:
         self.data, self.job = data, job
         self.profile = Profile.model_validate(job.settings["target"]["profile"])
+        self.device = job.settings["target"]["device"]
+        if self.profile.remote and self.device == "local":
+            raise Unmeasurable(
+                f"prune.latency: a latency on {self.profile.name} is asked for; give that device, or prune by macs"
+            )
         self.contract = Contract(self.profile.layout, data.facts.size, data.facts.classes)
         self.images = job.scratch / "probe.npy"
         np.save(self.images, data.images[data.part(VALIDATION)[:PROBE_IMAGES]])
@@ -148,7 +153,7 @@ class Probe:
         both = [self.uncut, Candidate("cut", self.export(student, "cut"), "int8")]
         work = self.job.scratch / "probe"
         work.mkdir(exist_ok=True)
-        with open_device(self.job.settings["target"]["device"]) as device:
+        with open_device(self.device) as device:
             bench = Bench(device, self.profile, self.contract, self.images, work)
             for one in both:
                 bench.build(one)

@@ -18,6 +18,7 @@ from targets.devices import Device, Local, open_device
 from targets.heat import heat
 from targets.profile import Profile
 from targets.progress import Bar
+from targets.refusal import Unmeasurable
 from targets.runner.backends import Backend
 from targets.statistics import ERROR, LOOKS, until_sure
 
@@ -121,14 +122,20 @@ class Bench:
 
     def time(self, candidates: Sequence[Candidate], seconds: float, seed: int) -> dict[str, Any]:
         """Blocks of calls of each, in turns, in one fresh process: ``{"blocks": {name: …}, …}``."""
+        self.check_clock()
         return self.do("time", engines=self.engines(candidates), seconds=seconds, seed=seed)
 
     def sustain(self, candidates: Sequence[Candidate], seconds: float) -> list[dict[str, Any]]:
         """Work without a pause, for what heat does: each window's medians and the machine's state."""
+        self.check_clock()
         windows: list[dict[str, Any]] = self.do(
             "sustain", engines=self.engines(candidates), seconds=seconds, seed=0
         )["windows"]
         return windows
+
+    def check_clock(self) -> None:
+        if self.environment.get("emulated"):
+            raise Unmeasurable(f"{self.profile.name}: {EMULATED}")
 
     def engines(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
         return {

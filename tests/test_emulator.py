@@ -18,8 +18,10 @@ from test_ssh import SSHD, Board
 from targets import emulator
 from targets.budgets import read_budgets
 from targets.certificate import Proof, certificate
+from targets.contract import Contract
 from targets.devices import check_device, open_device
 from targets.gate import Given, gate
+from targets.measure import Bench, Candidate
 from targets.profile import read_profile
 from targets.refusal import PASSED, UNDECIDED, Refusal, Unmeasurable
 from targets.runner.environment import emulated
@@ -70,6 +72,22 @@ def test_what_is_not_measured_passes_only_where_that_was_said(
     network: Network, photos: Path, tmp_path: Path
 ) -> None:
     check(judged(network, photos, tmp_path / "a", "emulator:neoverse-n2", accept=True), PASSED)
+
+
+@installed
+def test_nothing_can_be_timed_on_it_by_another_way_either(
+    network: Network, small_images: np.ndarray, tmp_path: Path
+) -> None:
+    """As the pruning does, which asks the bench itself."""
+    np.save(tmp_path / "some.npy", small_images)
+    contract = Contract("nchw-float32", 8, ("a", "b"))
+    with open_device("emulator:cortex-a72") as device:
+        bench = Bench(device, read_profile("rpi4"), contract, tmp_path / "some.npy", tmp_path)
+        one = Candidate("one", network("nchw-float32"), "float32")
+        bench.build(one)
+        for timing in (lambda: bench.time([one], 1.0, 0), lambda: bench.sustain([one], 1.0)):
+            with pytest.raises(Unmeasurable, match="rpi4: the processor is emulated"):
+                timing()
 
 
 def binfmt() -> Path:

@@ -24,7 +24,7 @@ from pipeline.model import Model  # noqa: E402
 from pipeline.networks import macs  # noqa: E402
 from pipeline.recipe import Prune  # noqa: E402
 from targets.profile import Profile  # noqa: E402
-from targets.refusal import Refusal  # noqa: E402
+from targets.refusal import Refusal, Unmeasurable  # noqa: E402
 
 WIDTHS = (8, 8, 16, 24)
 FACTORY = """
@@ -260,3 +260,12 @@ def test_a_latency_is_measured_on_the_target(job: Make, monkeypatch: pytest.Monk
     assert probe["macs"] == share(one) <= 0.9 and probe["latency"] > 0
     assert told["goal"] == {"latency": 0.9} and told["met"] is (probe["latency"] <= 0.9)
     assert {path.name for path in one.scratch.glob("*.onnx")} == {"uncut.onnx", "cut.onnx"}
+
+
+def test_a_latency_of_a_device_that_is_not_here_is_not_measured_on_this_machine(job: Make) -> None:
+    profile = Profile(name="board", about="a test", backend="onnxruntime", remote=True)
+    one = job(latency=0.9, target={"profile": profile.model_dump(mode="json"), "device": "local"})
+    with pytest.raises(
+        Unmeasurable, match=r"prune\.latency: a latency on board is asked for; give that device"
+    ):
+        prune.run(one)
