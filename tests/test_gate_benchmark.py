@@ -33,7 +33,7 @@ def rows(count: int = 60, spread: float = 0.002) -> list[dict[str, Any]]:
             for name, slower in names.items()
         }
         of = {name: told(blocks, name) for name in blocks}
-        found.append({"start_s": 0.5, "load": 0.1, "of": of})
+        found.append({"start_s": 0.5, "load": 0.1, "when": 1.8e9 + number, "of": of})
     return found
 
 

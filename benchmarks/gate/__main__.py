@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -131,6 +132,7 @@ def judged(rows: list[Row], timed_s: float) -> dict[str, Any]:
     return {
         "truth": {slower: truth(rows, slower) for slower in map(str, SLOWER)},
         "processes": len(rows),
+        "recorded": [stamp(row["when"]) for row in (rows[0], rows[-1])],
         "p50_ms": 1000 * float(np.median([row["of"]["0.0"]["p50"] for row in rows])),
         "spread": float(np.std([np.log(row["of"]["0.0"]["ratio"]) for row in rows], ddof=1)),
         "load": float(np.mean([row["load"] for row in rows])),
@@ -138,6 +140,10 @@ def judged(rows: list[Row], timed_s: float) -> dict[str, Any]:
         "tail_decided": sum(one is not Outcome.INCONCLUSIVE for one in tails) / len(tails),
         "curve": curve,
     }
+
+
+def stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def shares(found: list[tuple[bool, Outcome, float]]) -> dict[str, float]:

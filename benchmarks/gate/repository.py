@@ -5,6 +5,7 @@ python -m benchmarks.gate.repository --model report/cpu/int8.onnx
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -111,9 +112,12 @@ def judged(repository: Path) -> dict[str, Any]:
         check=False,
     )
     seconds = time.monotonic() - started
-    lines = [line.strip() for line in done.stdout.splitlines() if "slower_than_baseline  " in line]
+    report = repository / "retort-report" / "report.json"
+    lines = json.loads(report.read_text())["targets"][0]["lines"] if report.exists() else []
+    found = {line["budget"]: line["estimate"] for line in lines}.get("slower_than_baseline")
+    report.unlink(missing_ok=True)  # an older one is never taken for the next change's
     outcome = WORDS.get(done.returncode, f"status {done.returncode}: {done.stderr.strip()[-200:]}")
-    return {"outcome": outcome, "seconds": seconds, "said": lines[:1]}
+    return {"outcome": outcome, "seconds": seconds, "found": found}
 
 
 def markdown(table: dict[str, Any]) -> list[str]:
@@ -124,7 +128,7 @@ def markdown(table: dict[str, Any]) -> list[str]:
         "FAIL",
         "INCONCLUSIVE",
         "seconds: median, most",
-        "the last one's line",
+        "found: least, most",
     )
     cells = []
     for change in dict.fromkeys(row["change"] for row in table["rows"]):
@@ -132,7 +136,9 @@ def markdown(table: dict[str, Any]) -> list[str]:
         outcomes, seconds = [row["outcome"] for row in mine], sorted(row["seconds"] for row in mine)
         counts = (str(outcomes.count(word)) for word in WORDS.values())
         took = f"{seconds[len(seconds) // 2]:.0f}, {seconds[-1]:.0f}"
-        cells.append((change, str(len(mine)), *counts, took, " ".join(mine[-1]["said"])))
+        values = sorted(row["found"]["value"] for row in mine if row["found"])
+        reach = f"{values[0]:+.1f} %, {values[-1]:+.1f} %" if values else "–"
+        cells.append((change, str(len(mine)), *counts, took, reach))
     return [
         "# A repository's changes, gated",
         "",
