@@ -37,10 +37,10 @@ def replayed(name: str, found: Table, count: int) -> Iterator[str]:
     yield f"## {name[0].upper()}{name[1:]}"
     yield ""
     yield (
-        f"A trace of {found['processes']} processes, {found['recorded'][0]} to {found['recorded'][1]} (load average {found['load']:.1f}, the file takes"
-        f" {found['p50_ms']:.3f} ms); two sessions of one file differ by"
+        f"A trace of {found['processes']} processes, {found['recorded'][0]} to {found['recorded'][1]} (load average"
+        f" {found['load']:.1f}, the file takes {found['p50_ms']:.3f} ms); two sessions of one file differ by"
         f" {found['spread']:.2%} a process. {count} replays a line, by blocks, over the five variants, the limit set"
-        " so far from each one's truth:"
+        f" so far from each one's truth:"
     )
     yield ""
     head = ("truth − limit, points", "PASS", "FAIL", "right in 20 s", "right in 60 s", "seconds, median")
