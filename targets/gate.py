@@ -102,6 +102,7 @@ def gate(
 
 def lock(given: Given, path: Path) -> Lock:
     """Measure a file beside the reference network and say what to keep of it."""
+    begun = lock_of(given.model, path)
     budgets = Budgets(p50_vs_reference=1.0)  # so that the reference network is there; nothing is judged
     with asked(given) as ask:
         found = measure(
@@ -113,7 +114,7 @@ def lock(given: Given, path: Path) -> Lock:
             ask.work / "out",
             beside(budgets, ask.contract, None, ask.work),
         )
-    return lock_of(given.model, path, figures(found, ask.exam), circumstances(found))
+    return begun.model_copy(update={"figures": figures(found, ask.exam), "measured": circumstances(found)})
 
 
 def figures(found: Measurement, exam: Exam) -> dict[str, Any]:

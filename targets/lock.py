@@ -28,13 +28,16 @@ class Lock(BaseModel):
     model: str = Field(description="the file, from the lock's folder")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     blob: str = Field(pattern="^[0-9a-f]{40}$", description="what git calls the file's bytes")
-    figures: dict[str, Any]
-    measured: dict[str, Any]
+    figures: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
 
 
-def lock_of(model: Path, where: Path, figures: dict[str, Any], measured: dict[str, Any]) -> Lock:
-    """The lock of a file as it is; ``where`` the lock will lie."""
-    data = model.read_bytes()
+def lock_of(model: Path, where: Path) -> Lock:
+    """The lock of a file as it is, still without figures; ``where`` the lock will lie."""
+    try:
+        data = model.read_bytes()
+    except OSError as error:
+        raise Refusal(f"{model}: {error.strerror}") from None
     try:
         name = model.resolve().relative_to(where.resolve().parent)
     except ValueError:
@@ -43,8 +46,6 @@ def lock_of(model: Path, where: Path, figures: dict[str, Any], measured: dict[st
         model=name.as_posix(),
         sha256=hashlib.sha256(data).hexdigest(),
         blob=hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest(),
-        figures=figures,
-        measured=measured,
     )
 
 

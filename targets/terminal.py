@@ -37,7 +37,7 @@ def tell(table: Table, folder: Path) -> None:
             console.print(f"  {target['heat']['says']}", markup=False)
         for line in target["lines"]:
             text = Text(f"  {line['outcome']:<12}", STYLES[line["outcome"]])
-            text.append(f"  {line['budget']:<16} {amount(line)}", "none")
+            text.append(f"  {line['budget']:<21} {amount(line)}", "none")
             console.print(text)
     console.print()
     console.print(f"{WORDS[table['status']]}  report: {folder / 'report.html'}", markup=False)

@@ -31,8 +31,8 @@ def repository(tmp_path: Path) -> Path:
     folder.mkdir()
     git(folder, "init", "--quiet")
     (folder / "student.onnx").write_bytes(b"the first")
-    lock = lock_of(folder / "student.onnx", folder / "retort.lock", {"accuracy_percent": [98.0]}, {})
-    write_lock(lock, folder / "retort.lock")
+    lock = lock_of(folder / "student.onnx", folder / "retort.lock")
+    write_lock(lock.model_copy(update={"figures": {"accuracy_percent": [98.0]}}), folder / "retort.lock")
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "-m", "accept")
     return folder
@@ -96,9 +96,11 @@ def test_a_lock_lies_above_its_model(tmp_path: Path) -> None:
     (tmp_path / "a" / "student.onnx").write_bytes(b"x")
     (tmp_path / "b").mkdir()
     with pytest.raises(Refusal, match="outside its folder"):
-        lock_of(tmp_path / "a" / "student.onnx", tmp_path / "b" / "retort.lock", {}, {})
-    lock = lock_of(tmp_path / "a" / "student.onnx", tmp_path / "retort.lock", {}, {})
+        lock_of(tmp_path / "a" / "student.onnx", tmp_path / "b" / "retort.lock")
+    lock = lock_of(tmp_path / "a" / "student.onnx", tmp_path / "retort.lock")
     assert lock.model == "a/student.onnx"
+    with pytest.raises(Refusal, match=r"gone\.onnx: No such file"):
+        lock_of(tmp_path / "gone.onnx", tmp_path / "retort.lock")
 
 
 def test_lock_then_gate_then_compare_by_their_commands(
