@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from targets.beside import baseline_file
 from targets.gate import CANDIDATE, Given, asked
 from targets.measure import Candidate, Measured, Measurement, measure
 from targets.paired import paired_drop
-from targets.statistics import SURE, Blocks, Estimate, milliseconds, quantile_ratio, ratio, share
+from targets.statistics import SURE, Blocks, Estimate, milliseconds, quantile, quantile_ratio, ratio, share
 from targets.terminal import figures
 from targets.verdict import MB
 
@@ -42,7 +43,7 @@ def precise(found: Measurement) -> bool:
 def rows(old: Measured, new: Measured, exam: Exam) -> Iterator[tuple[str, ...]]:
     for name, q, against in (("p50", 0.5, ratio), ("p99", 0.99, tail_ratio)):
         times = against(new.blocks, old.blocks, SURE)
-        both = [f"{figures(milliseconds(one.blocks, q).value)} ms" for one in (old, new)]
+        both = [f"{figures(milliseconds(quantile(one.blocks, q)).value)} ms" for one in (old, new)]
         yield (
             f"latency {name}",
             *both,
@@ -65,4 +66,6 @@ def tail_ratio(new: Blocks, old: Blocks, level: float) -> Estimate:
 
 def said(found: Estimate, unit: str) -> str:
     value, low, high = (100 * x + 0.0 for x in (found.value, found.low, found.high))  # no -0
+    if math.isinf(high):
+        return f"{value:+.2f} {unit}, of too few processes for an interval"
     return f"{value:+.2f} {unit} [{low:+.2f}, {high:+.2f}]"

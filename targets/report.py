@@ -18,7 +18,7 @@ from targets.answers import Exam, recalls, right_answers, same_answers
 from targets.measure import Measured, Measurement
 from targets.profile import Profile
 from targets.refusal import FAILED, PASSED, UNDECIDED
-from targets.statistics import milliseconds, share
+from targets.statistics import milliseconds, quantile, share
 from targets.verdict import QUANTILES, Verdict, plain_float
 
 VERSION = version("retort")
@@ -71,7 +71,9 @@ def candidate_table(found: Measured, exam: Exam, batch: int) -> dict[str, Any]:
 def latency_table(found: Measured, batch: int) -> dict[str, Any]:
     times = np.concatenate([np.asarray(block) for process in found.blocks for block in process])
     return {
-        "latency_ms": {name: asdict(milliseconds(found.blocks, q)) for name, q in QUANTILES.items()},
+        "latency_ms": {
+            name: asdict(milliseconds(quantile(found.blocks, q))) for name, q in QUANTILES.items()
+        },
         "images_per_second": batch / float(times.mean()),
         "timed_calls": len(times),
         "times_ms": [round(1000 * float(t), 5) for t in times[:: max(1, len(times) // KEPT_TIMES)]],

@@ -14,7 +14,7 @@ from targets.budgets import Budgets
 from targets.lines import UNITS, Line, Outcome, at_most, points
 from targets.measure import Measured, Measurement
 from targets.refusal import FAILED, PASSED, UNDECIDED
-from targets.statistics import SURE, Estimate, milliseconds, quantile_ratio, ratio
+from targets.statistics import SURE, Estimate, judged_quantile, milliseconds, quantile_ratio, ratio
 
 MB = 1_000_000
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -63,7 +63,9 @@ def latency_lines(budgets: Budgets, found: Measured, beside: Mapping[str, Measur
     for name, q in QUANTILES.items():
         limit = getattr(budgets, f"{name}_ms")
         if limit is not None:
-            lines.append(at_most(f"{name}_ms", limit, "ms", milliseconds(found.blocks, q, SURE)))
+            lines.append(
+                at_most(f"{name}_ms", limit, "ms", milliseconds(judged_quantile(found.blocks, q, SURE)))
+            )
     for name in ("p50", "p99"):
         limit = getattr(budgets, f"{name}_vs_reference")
         if limit is not None:

@@ -137,5 +137,5 @@ def test_the_table_and_the_picture_draw(monkeypatch: pytest.MonkeyPatch) -> None
     }
     text = "\n".join(markdown(table))
     assert all(f"| {gap:+g} |" in text for gap in AWAY)
-    assert "| 10 % | 10.1 % | 1 | 0 | 1 | 0 | 8, 8 |" in text
+    assert "| 10.0 % | 10.1 % | 1 | 0 | 1 | 0 | 8, 8 |" in text
     ElementTree.fromstring(plot(table))

@@ -35,7 +35,7 @@ def logits(labels: Any, classes: int, right: float, rng: np.random.Generator) ->
 
 
 def measured(name: str, speed: float, found: Any, rng: np.random.Generator, memory: int | None) -> Measured:
-    blocks = (speed * rng.lognormal(0, 0.05, (5, 1, 1)) * rng.lognormal(0, 0.2, (5, 6, 30))).tolist()
+    blocks = (speed * rng.lognormal(0, 0.05, (14, 1, 1)) * rng.lognormal(0, 0.2, (14, 6, 30))).tolist()
     int8 = 9 if name == "int8" else 0
     operators = {"QLinearConv" if int8 else "FusedConv": 9, "Gemm": 1}
     facts = {"operators": operators, "int8_operators": int8, "float_operators": ["last"]}

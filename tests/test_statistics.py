@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from targets.statistics import across, quantile, ratio, share
+from targets.statistics import SURE, across, middle, quantile, ratio, share
 
 
 @given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -90,3 +90,26 @@ def test_ratio_with_the_roles_exchanged_is_the_inverse(seed: int) -> None:
     assert (found.value, found.low, found.high) == pytest.approx(
         (1 / inverse.value, 1 / inverse.high, 1 / inverse.low)
     )
+
+
+@pytest.mark.parametrize("level", [0.95, SURE])
+@pytest.mark.parametrize("count", [1, 5, 10, 11, 14, 20, 40])
+def test_middle_holds_the_median_of_any_distribution(count: int, level: float) -> None:
+    """By counting: with k of n values below the median (binomial, a half), it is outside where k is extreme."""
+    found = middle([float(number) for number in range(count)], level)
+    low, high = (round(x) if math.isfinite(x) else None for x in (found.low, found.high))
+    if high is None:
+        assert 2 * 0.5**count > 1 - level, "no interval of so few values has that level"
+        return
+    missed = sum(stats.binom.pmf(k, count, 0.5) for k in range(count + 1) if not low < k <= high)
+    assert missed <= 1 - level
+    narrower = sum(stats.binom.pmf(k, count, 0.5) for k in range(count + 1) if not low + 1 < k <= high - 1)
+    assert narrower > 1 - level, "it is the narrowest of its kind"
+    assert found.value == (count - 1) / 2
+
+
+def test_middle_is_not_fooled_by_processes_that_happen_to_be_alike() -> None:
+    """A tail with two modes: Student's interval of five alike processes is narrow, and wrong."""
+    alike = [1.0, 1.0001, 0.9999, 1.0, 1.0002]
+    assert across(alike, SURE).high < 1.01
+    assert middle(alike, SURE).high == math.inf

@@ -11,22 +11,26 @@ import numpy as np
 from scipy import stats
 
 from targets.lines import Outcome, at_most
-from targets.statistics import LOOKS, SURE, Estimate, across
+from targets.statistics import LOOKS, SURE, Estimate, across, middle
 
 Row = dict[str, Any]
 BLOCK = 5  # processes that stay together in a replay: what lasts for seconds, such as a burst, stays
 STORED = 1.10  # the usual tolerance against a stored baseline
 
 
+# How the gate makes an interval of each figure, and so what its truth is over a trace.
+INTERVALS = {"ratio": across, "p99_ratio": middle}
+
+
 def truth(rows: Sequence[Row], name: str, figure: str = "ratio") -> float:
     """How much slower the variant is, per cent: over all processes of the trace."""
-    return 100 * (across([row["of"][name][figure] for row in rows]).value - 1)
+    return 100 * (INTERVALS[figure]([row["of"][name][figure] for row in rows]).value - 1)
 
 
-def decided(values: Sequence[float], limit: float) -> tuple[Outcome, int]:
+def decided(values: Sequence[float], limit: float, figure: str = "ratio") -> tuple[Outcome, int]:
     """What the gate says of these processes' ratios, and after how many of them. ``limit`` in per cent."""
     for look in LOOKS:
-        found = across(values[:look], SURE)
+        found = INTERVALS[figure](values[:look], SURE)
         more = Estimate(*(100 * (one - 1) for one in (found.value, found.low, found.high)))
         outcome = at_most("slower_than_baseline", limit, "%", more).outcome
         if outcome is not Outcome.INCONCLUSIVE:
@@ -51,7 +55,7 @@ def replays(
     for _ in range(count):
         starts = draw.integers(0, len(rows), math.ceil(LOOKS[-1] / BLOCK))
         order = (starts[:, None] + np.arange(BLOCK)).ravel() % len(rows)
-        outcome, look = decided(values[order], limit)
+        outcome, look = decided(values[order], limit, figure)
         found.append((outcome, float(seconds[order[:look]].sum())))
     return found
 

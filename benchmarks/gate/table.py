@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from scipy import stats
@@ -28,7 +28,7 @@ def markdown(table: Table) -> list[str]:
         "",
     ]
     for name, found in table["conditions"].items():
-        lines += [*replayed(name, found, table["replays"]), *tried(found["live"]), *ruled(found)]
+        lines += [*replayed(name, found, table["replays"]), *tried(found), *ruled(found)]
     recorded = "What was recorded: gate-traces.jsonl, a line a process; gate.json holds the rest."
     return [*lines, *simulated(table), recorded, "", *told(table["run"])]
 
@@ -64,11 +64,20 @@ def replayed(name: str, found: Table, count: int) -> Iterator[str]:
     yield ""
 
 
-def tried(rows: Sequence[Table]) -> Iterator[str]:
-    """Live trials, by how much was planted."""
+def tried(condition: Table) -> Iterator[str]:
+    """Live trials, by how much slower the variant truly is."""
+    rows = condition["live"]
     if not rows:
         return
-    head = ("planted", "found, median", "trials", "PASS", "FAIL", "INCONCLUSIVE", "seconds: median, most")
+    head = (
+        "true slowdown",
+        "found, median",
+        "trials",
+        "PASS",
+        "FAIL",
+        "INCONCLUSIVE",
+        "seconds: median, most",
+    )
     cells = []
     for slower in sorted({row["slower"] for row in rows}):
         mine = [row for row in rows if row["slower"] == slower]
@@ -77,7 +86,7 @@ def tried(rows: Sequence[Table]) -> Iterator[str]:
         outcomes = [row["outcome"] for row in mine]
         cells.append(
             (
-                f"{slower:g} %",
+                f"{condition['truth'][str(slower)]:.1f} %",
                 f"{values[len(values) // 2]:.1f} %",
                 str(len(mine)),
                 *(str(outcomes.count(word)) for word in ("PASS", "FAIL", "INCONCLUSIVE")),
