@@ -31,14 +31,19 @@ def drop(budget: str, limit: float, logits: NDArray[np.float32], exam: Exam, aga
         )
     if np.array_equal(logits, reference):  # the reference itself: nothing is estimated
         return at_most(budget, limit, "points", Estimate(0.0, 0.0, 0.0), "the same answers")
-    mine, theirs = logits.argmax(1) == exam.labels, reference.argmax(1) == exam.labels
-    lost, won, count = int((theirs & ~mine).sum()), int((mine & ~theirs).sum()), len(exam.labels)
+    (lost, won), count = flips(logits, reference, exam), len(exam.labels)
     line = at_most(
         budget, limit, "points", points(paired_drop(lost, won, count)), f"{lost} lost, {won} won of {count}"
     )
     if line.outcome is not Outcome.INCONCLUSIVE:
         return line
     return replace(line, note=f"{line.note}; {hint(images_needed(lost, won, count, limit / 100))}")
+
+
+def flips(mine: NDArray[np.float32], theirs: NDArray[np.float32], exam: Exam) -> tuple[int, int]:
+    """How many images only the other answers right, and how many only this one."""
+    right, others = mine.argmax(1) == exam.labels, theirs.argmax(1) == exam.labels
+    return int((others & ~right).sum()), int((right & ~others).sum())
 
 
 def right_answers(logits: NDArray[np.float32], exam: Exam) -> int:

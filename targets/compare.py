@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from targets.answers import Exam, same_answers
+from targets.answers import Exam, flips, right_answers, same_answers
 from targets.beside import baseline_file
 from targets.gate import CANDIDATE, Given, asked
+from targets.lines import per_cent_more, points
 from targets.measure import Candidate, Measured, Measurement, measure
 from targets.paired import paired_drop
-from targets.statistics import SURE, Blocks, Estimate, milliseconds, quantile, quantile_ratio, ratio, share
+from targets.statistics import SURE, Blocks, Estimate, milliseconds, quantile, quantile_ratio, ratio
 from targets.terminal import figures
 from targets.verdict import MB
 
@@ -44,16 +45,11 @@ def rows(old: Measured, new: Measured, exam: Exam) -> Iterator[tuple[str, ...]]:
     for name, q, against in (("p50", 0.5, ratio), ("p99", 0.99, tail_ratio)):
         times = against(new.blocks, old.blocks, SURE)
         both = [f"{figures(milliseconds(quantile(one.blocks, q)).value)} ms" for one in (old, new)]
-        yield (
-            f"latency {name}",
-            *both,
-            said(Estimate(*(x - 1 for x in (times.value, times.low, times.high))), "%"),
-        )
-    right = [one.logits.argmax(1) == exam.labels for one in (old, new)]
-    shares = [f"{share(int(one.sum()), len(one)).value:.2%}" for one in right]
-    lost, won = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
-    fall = paired_drop(lost, won, len(exam.labels))
-    yield "accuracy", *shares, said(Estimate(-fall.value, -fall.high, -fall.low), "points")
+        yield f"latency {name}", *both, said(per_cent_more(times), "%")
+    count = len(exam.labels)
+    shares = [f"{right_answers(one.logits, exam) / count:.2%}" for one in (old, new)]
+    gain = points(paired_drop(*reversed(flips(new.logits, old.logits, exam)), count))
+    yield "accuracy", *shares, said(gain, "points")
     alike = same_answers(new.logits, old.logits)
     yield "same answers", "", "", f"{alike.value:.2%} [{alike.low:.2%}, {alike.high:.2%}]"
     sizes = [f"{figures(one.size_bytes / MB)} MB" for one in (old, new)]
@@ -65,7 +61,7 @@ def tail_ratio(new: Blocks, old: Blocks, level: float) -> Estimate:
 
 
 def said(found: Estimate, unit: str) -> str:
-    value, low, high = (100 * x + 0.0 for x in (found.value, found.low, found.high))  # no -0
+    value, low, high = (x + 0.0 for x in (found.value, found.low, found.high))  # no -0
     if math.isinf(high):
         return f"{value:+.2f} {unit}, of too few processes for an interval"
     return f"{value:+.2f} {unit} [{low:+.2f}, {high:+.2f}]"

@@ -11,8 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -85,10 +84,10 @@ def install() -> Path:
     ):
         made = Path(work) / "made"
         (made / "root").mkdir(parents=True)
-        with apt(Path(work) / "apt") as debs:
-            bar.step("Debian's packages")
-            unpack(debs, made)
-            bar.step("unpacked")
+        debs = fetched(Path(work) / "apt")
+        bar.step("Debian's packages")
+        unpack(debs, made)
+        bar.step("unpacked")
         wheels(Path(work) / "wheels", made / "root" / "site")
         bar.step("the runtime")
         say([*command(made, "cortex-a72"), "-c", "import onnxruntime"])
@@ -100,8 +99,7 @@ def install() -> Path:
     return place
 
 
-@contextmanager
-def apt(folder: Path) -> Iterator[list[Path]]:
+def fetched(folder: Path) -> list[Path]:
     """The packages and what they need, fetched with a private apt: own lists, own cache, nothing installed."""
     for needed in ("apt-get", "dpkg-deb"):
         if shutil.which(needed) is None:
@@ -117,7 +115,7 @@ def apt(folder: Path) -> Iterator[list[Path]]:
     say(["apt-get", "-qq", "update"], environment)
     options = ["-qq", "--yes", "--download-only", "--no-install-recommends"]
     say(["apt-get", *options, "install", *PACKAGES], environment)
-    yield sorted((folder / "cache" / "archives").glob("*.deb"))
+    return sorted((folder / "cache" / "archives").glob("*.deb"))
 
 
 def mirror() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,16 +83,9 @@ def gate(
             "gate: no budget to judge by; give --budget p99_ms=8 or another, or a profile with budgets"
         )
     with asked(given) as ask:
-        found = measure(
-            [Candidate(CANDIDATE, given.model, "float32")],
-            ask.contract,
-            given.profile,
-            given.device,
-            ask.images,
-            out / given.profile.name,
-            beside(budgets, ask.contract, baseline, ask.work),
-            lambda so_far: sure(judge(so_far, budgets, ask.exam)),
-        )
+        others = beside(budgets, ask.contract, baseline, ask.work)
+        enough = lambda so_far: sure(judge(so_far, budgets, ask.exam))
+        found = measured(given, ask, others, out / given.profile.name, enough)
     verdict = replace(judge(found, budgets, ask.exam), accept=accept)
     table = target_table(given.profile, given.device, verdict, ask.exam, found)
     report = compose(str(given.model), ask.exam, [], [table])
@@ -100,20 +93,26 @@ def gate(
     return report
 
 
+def measured(
+    given: Given,
+    ask: Asked,
+    others: Sequence[Candidate],
+    out: Path,
+    enough: Callable[[Measurement], bool],
+) -> Measurement:
+    """The given file, as it is, in the same rounds as others."""
+    one = Candidate(CANDIDATE, given.model, "float32")
+    where = given.profile, given.device
+    return measure([one], ask.contract, *where, ask.images, out, others, enough)
+
+
 def lock(given: Given, path: Path) -> Lock:
     """Measure a file beside the reference network and say what to keep of it."""
     begun = lock_of(given.model, path)
     budgets = Budgets(p50_vs_reference=1.0)  # so that the reference network is there; nothing is judged
     with asked(given) as ask:
-        found = measure(
-            [Candidate(CANDIDATE, given.model, "float32")],
-            ask.contract,
-            given.profile,
-            given.device,
-            ask.images,
-            ask.work / "out",
-            beside(budgets, ask.contract, None, ask.work),
-        )
+        others = beside(budgets, ask.contract, None, ask.work)
+        found = measured(given, ask, others, ask.work / "out", lambda so_far: True)
     return begun.model_copy(update={"figures": figures(found, ask.exam), "measured": circumstances(found)})
 
 

@@ -60,5 +60,10 @@ def at_least(budget: str, limit: float, unit: str, found: Estimate, note: str = 
     return Line(budget, limit, unit, outcome(found.low >= limit, found.high < limit), found, note)
 
 
+def per_cent_more(times: Estimate) -> Estimate:
+    """1.05 times as 5 per cent more."""
+    return points(Estimate(times.value - 1, times.low - 1, times.high - 1))
+
+
 def points(found: Estimate) -> Estimate:
     return Estimate(100 * found.value, 100 * found.low, 100 * found.high)

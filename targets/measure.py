@@ -68,9 +68,8 @@ class Measurement:
     # Timed in the same rounds, to compare with; they never ship: "baseline", "reference".
     beside: Mapping[str, Measured] = field(default_factory=dict)
     untimed: str = ""  # why there are no times, where there are none
-    heat: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of the work without a pause before, if there was any
+    # Of the work without a pause before, if there was any.
+    heat: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Bench:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from targets.contract import Contract
 from targets.devices import open_device
 from targets.measure import Bench, Candidate
-from targets.profile import read_profile
+from targets.profile import Profile, read_profile
 from targets.progress import Bar
 from targets.reference import write_reference
 from targets.statistics import LOOKS, SURE, Blocks, quantiles, ratios, student_half
@@ -55,25 +56,35 @@ class Noise:
         return told or ["nothing to change"]
 
 
+@contextmanager
+def bench_of(
+    files: Mapping[str, Path], contract: Contract, profile: Profile
+) -> Iterator[tuple[Bench, list[Candidate]]]:
+    """This machine with the files built on it, and what there is to time."""
+    everything = [Candidate(name, file, "float32") for name, file in files.items()]
+    with tempfile.TemporaryDirectory(prefix="retort-") as work, open_device("local") as device:
+        folder = Path(work)
+        shape = (32, contract.size, contract.size, 3)
+        np.save(folder / "some.npy", np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+        bench = Bench(device, profile, contract, folder / "some.npy", folder)
+        for one in everything:
+            bench.build(one)
+        yield bench, everything
+
+
 def noise() -> Noise:
     """Measure for about a quarter of a minute."""
     profile, contract = read_profile("cpu"), Contract("nchw-float32", SIZE, ("a", "b"))
-    with tempfile.TemporaryDirectory(prefix="retort-") as work, open_device("local") as device:
-        folder = Path(work)
-        images = np.random.default_rng(0).integers(0, 256, (32, SIZE, SIZE, 3), dtype=np.uint8)
-        np.save(folder / "some.npy", images)
-        file = write_reference(contract, folder / "reference.onnx")
-        both = [Candidate(name, file, "float32") for name in ("first", "second")]
-        bench = Bench(device, profile, contract, folder / "some.npy", folder)
-        for one in both:
-            bench.build(one)
-        timed, started = [], time.monotonic()
-        with Bar("noise", PROCESSES) as bar:
-            for seed in range(PROCESSES):
-                timed.append(bench.time(both, SECONDS, seed)["blocks"])
-                bar.step()
-        took = (time.monotonic() - started) / PROCESSES
-        return found(timed, took, bench.environment)
+    with tempfile.TemporaryDirectory(prefix="retort-") as folder:
+        file = write_reference(contract, Path(folder) / "reference.onnx")
+        with bench_of({"first": file, "second": file}, contract, profile) as (bench, both):
+            timed, started = [], time.monotonic()
+            with Bar("noise", PROCESSES) as bar:
+                for seed in range(PROCESSES):
+                    timed.append(bench.time(both, SECONDS, seed)["blocks"])
+                    bar.step()
+            took = (time.monotonic() - started) / PROCESSES
+            return found(timed, took, bench.environment)
 
 
 def found(timed: Sequence[dict[str, Any]], process_s: float, environment: dict[str, Any]) -> Noise:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from targets.answers import Exam, accuracy_lines
 from targets.budgets import Budgets
-from targets.lines import UNITS, Line, Outcome, at_most, points
+from targets.lines import UNITS, Line, Outcome, at_most, per_cent_more
 from targets.measure import Measured, Measurement
 from targets.refusal import FAILED, PASSED, UNDECIDED
 from targets.statistics import SURE, Estimate, judged_quantile, milliseconds, quantile_ratio, ratio
@@ -85,7 +85,7 @@ def beside_another(budget: str, limit: float, found: Measured, other: Measured |
     both = (found.blocks, other.blocks)
     times = quantile_ratio(*both, QUANTILES["p99"], SURE) if tail else ratio(*both, SURE)
     if unit == "%":
-        times = points(Estimate(times.value - 1, times.low - 1, times.high - 1))
+        times = per_cent_more(times)
     return at_most(budget, limit, unit, times, f"{len(found.blocks)} processes")
 
 

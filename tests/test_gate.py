@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import onnx
 import pytest
 
 from benchmarks.gate.planted import planted
+from benchmarks.gate.repository import action_script
 from targets.budgets import read_budgets
 from targets.contract import Contract
 from targets.gate import Given, gate
@@ -88,8 +88,7 @@ def test_wrong_baselines_are_refused(network: Callable[[str], Path], photos: Pat
 def test_the_action_s_script_gates_and_passes_the_status_on(
     network: Callable[[str], Path], photos: Path, tmp_path: Path
 ) -> None:
-    text = (Path(__file__).parent.parent / "action.yml").read_text(encoding="utf-8")
-    script = textwrap.dedent(text.rpartition("run: |\n")[2].partition("    - if: always()")[0])
+    script = action_script()
     odd = shutil.copy(network("nchw-float32"), tmp_path / "a $(touch x) model.onnx")
     (tmp_path / "quick.toml").write_text('about = ""\nbackend = "onnxruntime"\nseconds = 4.0\n')
     variables = {

@@ -53,8 +53,9 @@ def test_planted_work_is_done_and_changes_no_answer(
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_other_work_ends_with_its_block(condition: str) -> None:
-    with working(condition):
-        pass
+    with working(condition) as others:
+        assert [one.poll() for one in others] == [None] * len(CONDITIONS[condition])
+    assert all(one.poll() is not None for one in others)
 
 
 def test_a_replay_decides_what_the_trace_is() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.gate.planted import planted
+from benchmarks.gate.repository import git
 from pipeline.cli import app
 from targets.lock import accepted, lock_of, read_lock, write_lock
 from targets.refusal import Refusal
-
-
-def git(folder: Path, *words: str) -> str:
-    identity = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
-    command = ["git", "-C", str(folder), *identity, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture

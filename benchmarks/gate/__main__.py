@@ -116,10 +116,10 @@ def judged(rows: list[Row], timed_s: float) -> dict[str, Any]:
     """Replays with the limit at a distance from each variant's truth, and the usual rules at the 5 %."""
     away: dict[float, list[tuple[bool, Outcome, float]]] = {gap: [] for gap in AWAY}
     tails: list[Outcome] = []
+    known = {slower: truth(rows, slower) for slower in map(str, SLOWER)}
     for number, slower in enumerate(map(str, SLOWER)):
-        known = truth(rows, slower)
         for gap in AWAY:
-            found = replays(rows, slower, known - gap, timed_s, REPLAYS // len(SLOWER), number)
+            found = replays(rows, slower, known[slower] - gap, timed_s, REPLAYS // len(SLOWER), number)
             away[gap] += [(gap > 0, outcome, seconds) for outcome, seconds in found]
         tail = truth(rows, slower, "p99_ratio")
         tails += [
@@ -130,7 +130,7 @@ def judged(rows: list[Row], timed_s: float) -> dict[str, Any]:
         ]
     curve = {slower: answers(rows, slower, timed_s) for slower in map(str, SLOWER)}
     return {
-        "truth": {slower: truth(rows, slower) for slower in map(str, SLOWER)},
+        "truth": known,
         "processes": len(rows),
         "recorded": [stamp(row["when"]) for row in (rows[0], rows[-1])],
         "p50_ms": 1000 * float(np.median([row["of"]["0.0"]["p50"] for row in rows])),

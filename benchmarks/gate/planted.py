@@ -49,11 +49,11 @@ def planted(model: onnx.ModelProto, units: int, path: Path) -> Path:
 
 
 @contextmanager
-def working(condition: str) -> Iterator[None]:
+def working(condition: str) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Others' work on this machine, for as long as the block lasts."""
     others = [subprocess.Popen([sys.executable, "-c", code]) for code in CONDITIONS[condition]]
     try:
-        yield
+        yield others
     finally:
         for one in others:
             one.kill()

@@ -20,7 +20,6 @@ import typer
 
 from benchmarks.evidence import RESULTS, ROOT, circumstances, finished, rows_of, told, write
 from benchmarks.families import write_digits
-from benchmarks.gate.planted import planted
 from benchmarks.gate.traces import variants
 from targets.contract import read_contract
 from targets.profile import read_profile
@@ -58,9 +57,16 @@ def main(
     print("\n".join(markdown(table)))
 
 
-def git(folder: Path, *words: str) -> None:
+def git(folder: Path, *words: str) -> str:
     identity = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
-    subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True)
+    command = ["git", "-C", str(folder), *identity, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def action_script() -> str:
+    """The action's own step that judges."""
+    text = (ROOT / "action.yml").read_text(encoding="utf-8")
+    return textwrap.dedent(text.rpartition("run: |\n")[2].partition("    - if: always()")[0])
 
 
 def begin(folder: Path, model: Path) -> Path:
@@ -84,13 +90,11 @@ def apply(change: str, repository: Path, slow: Path, number: int) -> None:
     student = repository / "student.onnx"
     proto = onnx.load(slow if change != "nothing" else student)
     proto.doc_string = f"change {number}"
-    planted(proto, 0, student)
+    onnx.save(proto, student)
 
 
 def judged(repository: Path) -> dict[str, Any]:
     """What the action's script says of the branch, as a runner of GitHub's would start it."""
-    text = (ROOT / "action.yml").read_text(encoding="utf-8")
-    script = textwrap.dedent(text.rpartition("run: |\n")[2].partition("    - if: always()")[0])
     variables = {
         "MODEL": "student.onnx",
         "IMAGES": "photos",
@@ -104,7 +108,7 @@ def judged(repository: Path) -> dict[str, Any]:
     }
     started = time.monotonic()
     done = subprocess.run(
-        ["bash", "-e", "-c", script],
+        ["bash", "-e", "-c", action_script()],
         cwd=repository,
         env={**os.environ, **variables},
         capture_output=True,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from targets.lines import Outcome, at_most
-from targets.statistics import LOOKS, SURE, Estimate, across, middle
+from targets.lines import Outcome, at_most, per_cent_more
+from targets.statistics import LOOKS, SURE, across, middle
 
 Row = dict[str, Any]
 BLOCK = 5  # processes that stay together in a replay: what lasts for seconds, such as a burst, stays
@@ -30,8 +30,7 @@ def truth(rows: Sequence[Row], name: str, figure: str = "ratio") -> float:
 def decided(values: Sequence[float], limit: float, figure: str = "ratio") -> tuple[Outcome, int]:
     """What the gate says of these processes' ratios, and after how many of them. ``limit`` in per cent."""
     for look in LOOKS:
-        found = INTERVALS[figure](values[:look], SURE)
-        more = Estimate(*(100 * (one - 1) for one in (found.value, found.low, found.high)))
+        more = per_cent_more(INTERVALS[figure](values[:look], SURE))
         outcome = at_most("slower_than_baseline", limit, "%", more).outcome
         if outcome is not Outcome.INCONCLUSIVE:
             return outcome, look

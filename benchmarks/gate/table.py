@@ -6,8 +6,6 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from scipy import stats
-
 from benchmarks.evidence import rows_of, told
 from benchmarks.gate.traces import BUDGET
 
@@ -157,11 +155,6 @@ def simulated(table: Table) -> Iterator[str]:
         ],
     )
     yield ""
-
-
-def sure_below(wrong: int, count: int) -> float:
-    """The share that the true rate is below, at 95 %, after ``wrong`` of ``count``."""
-    return float(stats.beta.ppf(0.95, wrong + 1, count - wrong)) if wrong < count else 1.0
 
 
 def plot(table: Table) -> str:

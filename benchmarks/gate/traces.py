@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,8 @@ import onnx
 from benchmarks.gate.planted import planted, working
 from targets.budgets import Budgets
 from targets.contract import Contract
-from targets.devices import open_device
-from targets.folder import class_folders
 from targets.gate import Given, gate
-from targets.measure import Bench, Candidate
+from targets.noise import bench_of
 from targets.profile import Profile
 from targets.progress import Bar
 from targets.statistics import LOOKS, Blocks, quantiles, ratios
@@ -43,22 +40,6 @@ class Kept:
     def add(self, row: Row) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
-
-
-@contextmanager
-def bench_of(
-    files: dict[str, Path], contract: Contract, profile: Profile
-) -> Iterator[tuple[Bench, list[Candidate]]]:
-    """This machine with the files built on it, and what there is to time."""
-    everything = [Candidate(name, file, "float32") for name, file in files.items()]
-    with tempfile.TemporaryDirectory(prefix="retort-") as work, open_device("local") as device:
-        folder = Path(work)
-        shape = (32, contract.size, contract.size, 3)
-        np.save(folder / "some.npy", np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
-        bench = Bench(device, profile, contract, folder / "some.npy", folder)
-        for one in everything:
-            bench.build(one)
-        yield bench, everything
 
 
 def variants(model: Path, contract: Contract, profile: Profile, folder: Path) -> dict[str, Path]:
@@ -85,7 +66,7 @@ def variants(model: Path, contract: Contract, profile: Profile, folder: Path) ->
 
 def record(
     files: dict[str, Path], contract: Contract, profile: Profile, kept: Kept, condition: str, processes: int
-) -> list[Row]:
+) -> None:
     """Processes one after another, each timing all variants in turns; what each showed of each."""
     files = {"baseline": files[str(SLOWER[0])], **files}
     # So that each has as many blocks as in the gate, where two share the time.
@@ -105,7 +86,6 @@ def record(
                 {"start_s": took - seconds, "load": done["after"]["load"], "when": time.time(), "of": shown}
             )
             bar.step()
-    return kept.rows()
 
 
 def told(blocks: dict[str, Blocks], name: str) -> Row:
@@ -134,9 +114,8 @@ def live(
     condition: str,
     slower: Sequence[float],
     trials: int,
-) -> list[Row]:
+) -> None:
     """The gate as users run it, again and again: fresh sessions and processes on both sides each time."""
-    assert class_folders(images)
     have = {(row["slower"], row["trial"]) for row in kept.rows()}
     todo = [(trial, name) for trial in range(trials) for name in slower if (name, trial) not in have]
     with (
@@ -163,4 +142,3 @@ def live(
                 }
             )
             bar.step(f"{name:g} %: {line['outcome']}")
-    return kept.rows()
