@@ -1,7 +1,7 @@
-"""export: a checkpoint becomes one ONNX file with its normalisation inside and its contract written on it.
+"""export: a checkpoint becomes one file with its normalisation inside, for the runtimes.
 
-Out: ``model.onnx`` (input ``images``, output ``logits``, any batch) and ``export.json``. The file is compared
-with torch on validation images before it leaves the room.
+Out: ``model.onnx`` (input ``images``, output ``logits``, any batch, its contract written on it) or ``model.tflite``
+(one image at a time), and ``export.json``. The file is compared with torch on validation images before it leaves.
 """
 
 from __future__ import annotations
@@ -14,52 +14,58 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from pipeline import checkpoint, images
+from pipeline import checkpoint, images, onnx_file, tflite_file
 from pipeline.batches import plain_batches
 from pipeline.images import VALIDATION, Decoded
 from pipeline.job import Job
-from pipeline.onnx_file import Deployed, write
+from pipeline.onnx_file import Deployed
 from pipeline.quantizer import convert
 from targets.contract import Contract
 from targets.refusal import Refusal
+from targets.runner.backends import Backend
 
 COMPARED = 64
 # Rounding to a grid of 127 steps may fall the other way in another kernel: a step or two of the logits.
 TOLERANCE = {"float": 1e-4, "int8": 0.1}
+READERS = {"onnx": "onnxruntime", "tflite": "litert"}
 
 
 def run(job: Job) -> None:
-    settings = job.settings
+    settings, kind = job.settings, job.settings["format"]
     described = checkpoint.read(job.parents["checkpoint"])
     model = checkpoint.load(job.parents["checkpoint"])
-    kind = "int8" if isinstance(model, fx.GraphModule) else "float"
-    deployed = Deployed(convert(model) if isinstance(model, fx.GraphModule) else model, settings["layout"])
+    int8 = isinstance(model, fx.GraphModule)
+    if isinstance(model, fx.GraphModule):
+        model = convert(model, fold=kind == "onnx")
+    deployed = Deployed(model.eval(), settings["layout"])
     data = images.read(job.parents["data"])
     contract = Contract(settings["layout"], described.size, data.facts.classes)
-    path = job.out / "model.onnx"
-    write(deployed, contract, settings["opset"], path)
-    difference = compare(deployed, path, contract, data, TOLERANCE[kind])
-    (job.out / "export.json").write_text(json.dumps({"kind": kind, "difference": difference}))
+    path = job.out / f"model.{kind}"
+    if kind == "onnx":
+        onnx_file.write(deployed, contract, settings["opset"], path)
+    else:
+        tflite_file.write(deployed, contract, int8, path)
+    difference = compare(deployed, path, contract, data, TOLERANCE["int8" if int8 else "float"])
+    (job.out / "export.json").write_text(json.dumps({"int8": int8, "difference": difference}))
 
 
 def compare(
     deployed: nn.Module, path: Path, contract: Contract, data: Decoded, tolerance: float
 ) -> dict[str, Any]:
-    """Torch and ONNX Runtime on the same validation images. Raises Refusal when they part."""
-    import onnxruntime as ort
-
+    """Torch and the file's own runtime on the same validation images. Raises Refusal when they part."""
     which = data.part(VALIDATION)[:COMPARED]
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    backend = Backend(READERS[path.suffix[1:]])
+    session = backend.load(str(path), {"threads": 1})
     expected, found = [], []
-    for batch in plain_batches(data, which, 32):
+    for batch in plain_batches(data, which, 1 if path.suffix == ".tflite" else 32):
         raw = contract.prepare(data.images[batch.indices.numpy()])
         with torch.no_grad():
             expected.append(deployed(torch.from_numpy(raw)).numpy())
-        found.append(session.run(None, {"images": raw})[0])
-    torch_says, onnx_says = np.concatenate(expected), np.concatenate(found)
+        found.append(session({contract.input: raw})[contract.output])
+    torch_says, file_says = np.concatenate(expected), np.concatenate(found)
     spread = float(np.abs(torch_says).max())
-    largest = float(np.abs(torch_says - onnx_says).max())
-    same = float((torch_says.argmax(1) == onnx_says.argmax(1)).mean())
+    largest = float(np.abs(torch_says - file_says).max())
+    same = float((torch_says.argmax(1) == file_says.argmax(1)).mean())
     if largest > tolerance * max(spread, 1e-6):
         raise Refusal(f"export: {path.name} differs from torch by {largest:.3g} (logits reach {spread:.3g})")
     return {"images": len(which), "largest": largest, "logits_reach": spread, "same_answer": same}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from targets.devices import check_device
 from targets.measure import Candidate
 from targets.profile import Profile, targets_of
 from targets.report import network_table, write_report
-from targets.runner.backends import Backend
+from targets.runner.backends import Backend, Precision
 
 Plan = dict[str, Stage]
 
@@ -52,12 +54,16 @@ def plan(recipe: Recipe, folder: Path, profile: Profile, device: str = "local") 
         task = {"prune": settings["prune"], "multiple": profile.channel_multiple, "target": target}
         networks["pruned"] = Stage("prune", task, {"data": data, **teachers, "student": student})
     stages = {"check": check, "data": data, **teachers, **networks}
-    form = {"layout": profile.layout, "opset": profile.opset}
+    forms = {"onnx": {"layout": profile.layout, "opset": profile.opset, "format": "onnx"}}
+    if profile.format == "tflite" and find_spec("litert_torch"):  # without it the report says what is missing
+        converter = {"converter": version("litert-torch")}
+        forms["tflite"] = {"layout": profile.layout, "format": "tflite", **converter}
     for name, network in networks.items():
         trained = {"data": data, **teachers, "student": network}
         int8 = stages[f"{name} int8"] = Stage("quantize", settings["quantize"], trained)
-        stages[f"{name} onnx"] = Stage("export", form, {"data": data, "checkpoint": network})
-        stages[f"{name} int8 onnx"] = Stage("export", form, {"data": data, "checkpoint": int8})
+        for kind, form in forms.items():
+            stages[f"{name} {kind}"] = Stage("export", form, {"data": data, "checkpoint": network})
+            stages[f"{name} int8 {kind}"] = Stage("export", form, {"data": data, "checkpoint": int8})
     stages["answers"] = Stage("examine", {}, {"data": data, **teachers, **networks})
     return stages
 
@@ -126,16 +132,19 @@ def bundle(recipe_name: str, profile: Profile, device: str, root: Path, say: Cal
     )
 
 
-def candidates_of(made: Mapping[str, Path], precisions: tuple[str, ...]) -> list[Candidate]:
+def candidates_of(made: Mapping[str, Path], precisions: Sequence[Precision]) -> list[Candidate]:
     """Everything that could ship: each network in float32, in the runtime's own float, and in int8."""
     candidates = []
     for network, prefix in (("student", ""), ("pruned", "pruned-")):
         if network in made:
-            plain, int8 = made[f"{network} onnx"] / "model.onnx", made[f"{network} int8 onnx"] / "model.onnx"
-            candidates.append(Candidate(f"{prefix}float", plain, "float32", network))
-            if "native" in precisions:
-                candidates.append(Candidate(f"{prefix}native", plain, "native", network))
-            candidates.append(Candidate(f"{prefix}int8", int8, "int8", network))
+            for precision in precisions:
+                name = "float" if precision == "float32" else precision
+                checkpoint = f"{network} int8" if precision == "int8" else network
+                model = made[f"{checkpoint} onnx"] / "model.onnx"
+                lite = (
+                    made[f"{checkpoint} tflite"] / "model.tflite" if f"{checkpoint} tflite" in made else None
+                )
+                candidates.append(Candidate(f"{prefix}{name}", model, precision, network, lite))
     return candidates
 
 

@@ -256,9 +256,9 @@ def freeze(prepared: nn.Module) -> nn.Module:
     return prepared.apply(disable_observer)
 
 
-def convert(prepared: fx.GraphModule) -> fx.GraphModule:
-    """The quantized graph; the prepared one is left as it was."""
+def convert(prepared: fx.GraphModule, fold: bool = True) -> fx.GraphModule:
+    """The quantized graph, its weights in int8 or (not folded) still being rounded; the prepared one stays."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        done = convert_pt2e(copy.deepcopy(prepared).eval())
+        done = convert_pt2e(copy.deepcopy(prepared).eval(), fold_quantize=fold)
     return with_modes(done)

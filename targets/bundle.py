@@ -31,7 +31,7 @@ from targets.report import compose, target_table
 from targets.second_opinion import second_opinion
 from targets.verdict import judge, sure, unmeasured
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "bundle.json"
 
 
@@ -61,7 +61,7 @@ def prove(
     """
     exam, profile = bundle.exam, bundle.profile
     try:
-        if profile.remote and device == "local":
+        if profile.remote and device == "local" and not profile.stand_in:
             raise Unmeasurable(
                 f"no device given; next: retort measure {out / 'bundle'} --device ssh://user@board"
             )
@@ -114,7 +114,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         "profile": bundle.profile.model_dump(mode="json"),
         "budgets": bundle.budgets.model_dump(mode="json"),
         "contract": asdict(bundle.contract),
-        "candidates": [{**asdict(one), "model": f"{one.name}.onnx"} for one in bundle.candidates],
+        "candidates": [in_folder(one) for one in bundle.candidates],
         "references": list(bundle.exam.references),
         "networks": list(bundle.networks),
         "notes": bundle.notes,
@@ -126,9 +126,22 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
     part.replace(folder / INDEX)
 
 
+def in_folder(one: Candidate) -> dict[str, Any]:
+    """A candidate by the names that its files have in a bundle."""
+    lite = f"{one.name}.tflite" if one.lite else None
+    return {**asdict(one), "model": f"{one.name}.onnx", "lite": lite}
+
+
+def read_candidate(raw: dict[str, Any], folder: Path) -> Candidate:
+    lite = folder / raw["lite"] if raw["lite"] else None
+    return Candidate(**{**raw, "model": folder / raw["model"], "lite": lite})
+
+
 def write_candidate(one: Candidate, bundle: Bundle, folder: Path) -> None:
-    """The exported file; for TensorRT the lowered one, which has passed the linter."""
+    """The exported files; for TensorRT the lowered one, which has passed the linter."""
     path = folder / f"{one.name}.onnx"
+    if one.lite is not None:
+        place(one.lite, folder / f"{one.name}.tflite")
     if bundle.profile.backend != "tensorrt":
         place(one.model, path)
         return
@@ -186,7 +199,7 @@ def read_bundle(folder: Path) -> Bundle:
             profile=Profile.model_validate(raw["profile"]),
             budgets=Budgets.model_validate(raw["budgets"]),
             contract=Contract(**{**contract, **sequences}),
-            candidates=[Candidate(**{**one, "model": folder / one["model"]}) for one in raw["candidates"]],
+            candidates=[read_candidate(one, folder) for one in raw["candidates"]],
             images=folder / "images.npy",
             exam=Exam(np.load(folder / "labels.npy"), tuple(contract["classes"]), references),
             networks=raw["networks"],

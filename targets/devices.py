@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from targets.refusal import Refusal, Unmeasurable, unknown
 
 RUNNER = Path(__file__).with_name("runner")
-SSH, EMULATOR = "ssh://", "emulator:"
+SSH, EMULATOR, ADB = "ssh://", "emulator:", "adb://"
 # Not "max": its matrix extension makes QEMU ten times slower.
 CPUS = {
     "cortex-a72": "no dot product, as in a Raspberry Pi 4",
@@ -30,6 +30,7 @@ CPUS = {
 QUIET = {"ORT_DISABLE_TELEMETRY": "1"}
 # Names that can be mistaken neither for options nor for words of a shell, wherever ssh hands them on.
 USER, HOST = r"[\w.][\w.-]*", r"[\w.][\w.-]*|\[[\da-fA-F:.]+(?:%\w+)?\]"
+SERIAL = re.compile(r"[\w.][\w.:-]*", re.ASCII)
 ADDRESS = re.compile(rf"ssh://(?:(?P<user>{USER})@)?(?P<host>{HOST})(?::(?P<port>\d{{1,5}}))?", re.ASCII)
 
 
@@ -132,10 +133,12 @@ def check_device(name: str) -> None:
     elif name.startswith(EMULATOR):
         if name.removeprefix(EMULATOR) not in CPUS:
             raise unknown("emulated processor", name.removeprefix(EMULATOR), CPUS, "DEVICE")
+    elif name.startswith(ADB):
+        if not SERIAL.fullmatch(name.removeprefix(ADB)):
+            raise Refusal(f"DEVICE: '{name}' has no serial number behind adb://, as adb devices lists them")
     elif name != "local":
-        raise Refusal(
-            f"DEVICE: no device '{name}'; known: local, ssh://user@host:port, emulator:{'|'.join(CPUS)}"
-        )
+        known = f"local, ssh://user@host:port, adb://serial, emulator:{'|'.join(CPUS)}"
+        raise Refusal(f"DEVICE: no device '{name}'; known: {known}")
 
 
 @contextmanager
@@ -151,6 +154,11 @@ def open_device(name: str) -> Iterator[Device]:
         with tempfile.TemporaryDirectory(prefix="retort-") as folder:
             if name == "local":
                 yield Local(Path(folder))
+            elif name.startswith(ADB):
+                from targets.adb import Phone
+
+                with Phone(Path(folder), name.removeprefix(ADB)).held() as phone:
+                    yield phone
             else:
                 from targets.emulator import Emulated
 

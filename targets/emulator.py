@@ -6,13 +6,14 @@ packages are not touched. Which int8 kernels ONNX Runtime picks there depends on
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from targets.devices import QUIET, Local
@@ -22,7 +23,7 @@ from targets.refusal import Unmeasurable
 SUITE, PYTHON = "trixie", "3.13"
 # With a shell, so that the folder can also stand for a whole machine: behind ssh, after a chroot.
 PACKAGES = ("dash", "python3-minimal", "libpython3-stdlib", "libstdc++6", "qemu-user:amd64")
-WHEELS = ("onnxruntime", "numpy")
+WHEELS = ("onnxruntime", "numpy", "ai-edge-litert")
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 APT = """
@@ -41,8 +42,16 @@ Acquire::Languages "none";
 def home() -> Path:
     """The emulator's folder: one for each set of versions, so that an upgrade installs anew."""
     cache = os.environ.get("RETORT_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    versions = "-".join(version(name) for name in WHEELS)
-    return Path(cache) / "retort" / f"emulator-{SUITE}-{versions}"
+    return Path(cache) / "retort" / "-".join([f"emulator-{SUITE}", *versions().values()])
+
+
+def versions() -> dict[str, str]:
+    """Of the runtimes that are installed here, and go there too."""
+    found = {}
+    for name in WHEELS:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 class Emulated(Local):
@@ -148,7 +157,7 @@ def unpack(debs: Sequence[Path], made: Path) -> None:
 def wheels(folder: Path, site: Path) -> None:
     """The runtime's own wheels for aarch64, in the versions that are installed here."""
     platforms = [f"--platform={name}_aarch64" for name in PLATFORMS]
-    exact = [f"{name}=={version(name)}" for name in WHEELS]
+    exact = [f"{name}=={number}" for name, number in versions().items()]
     python = [f"--python-version={PYTHON}", "--implementation=cp", f"--abi=cp{PYTHON.replace('.', '')}"]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     say([*pip, *python, *platforms, f"--dest={folder}", *exact])

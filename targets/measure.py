@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,15 +16,16 @@ from targets.contract import Contract
 from targets.derive import derived
 from targets.devices import Device, Local, open_device
 from targets.heat import heat
+from targets.packing import OPERATORS, on_arm, packed
 from targets.profile import Profile
 from targets.progress import Bar
 from targets.refusal import Unmeasurable
-from targets.runner.backends import Backend
+from targets.runner.backends import Backend, Precision
 from targets.statistics import ERROR, LOOKS, until_sure
 
 Blocks = list[list[list[float]]]  # processes, blocks, seconds
 EMULATED = "the processor is emulated, and an emulated time is no latency"
-Precision = Literal["float32", "native", "int8"]
+STAND_IN = "this machine answered in the device's place, and its times say nothing of the device's"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Candidate:
     model: Path
     precision: Precision
     network: str = ""  # whose weights these are: a name of the report's networks
+    lite: Path | None = None  # the same tensors as a .tflite, for LiteRT, which takes no ONNX file
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Measured:
     blocks: Blocks
     facts: dict[str, Any]  # of the build: operators that run, and how
     network: str = ""
+    no_tails: str = ""  # why only medians are known of its times, where that is so
     here: NDArray[np.float32] | None = None  # what ONNX Runtime answers on this machine with the same file
 
 
@@ -80,9 +83,18 @@ class Bench:
     ) -> None:
         self.device, self.profile, self.images, self.work = device, profile, images, work
         self.shapes = contract.shape(profile.batch)
-        self.base = {"backend": profile.backend, "images": "images.npy", "feed": contract.feed()}
+        self.base: dict[str, Any] = {
+            "backend": profile.backend,
+            "format": profile.format,
+            "tool": str(profile.tool) if profile.tool else None,
+            "images": "images.npy",
+            "feed": contract.feed(),
+        }
         device.put(images, "images.npy")
         self.environment = self.do("look")["after"]
+        stands_in = profile.remote and type(device) is Local
+        # Why nothing may be timed here, if so.
+        self.untimed = EMULATED if self.environment.get("emulated") else STAND_IN if stands_in else ""
 
     def do(self, what: str, **more: Any) -> dict[str, Any]:
         return self.device.run({**self.base, "do": what, **more})
@@ -99,17 +111,24 @@ class Bench:
 
     def artifact(self, one: Candidate) -> Path:
         """The candidate's file in the form that this target runs."""
+        return self.work / f"{one.name}.{self.profile.format}"
+
+    def reference(self, one: Candidate) -> Path:
+        """The ONNX file that it was made of: for most targets the artifact itself."""
         return self.work / f"{one.name}.onnx"
 
     def build(self, one: Candidate) -> dict[str, Any]:
         """Derive the file, send it, build its engine there; facts about what will run."""
         features = self.environment["cpu"]["features"]
         model, form = derived(onnx.load(one.model), one.precision, self.profile, features)
-        onnx.save(model, self.artifact(one))
-        self.device.put(self.artifact(one), f"{one.name}.onnx")
-        job = {"model": f"{one.name}.onnx", "engine": f"{one.name}.engine", "options": self.options(one)}
+        onnx.save(model, self.reference(one))
+        known = packed(one, self.reference(one), self.artifact(one))
+        if self.profile.backend == "onnxruntime" and (self.profile.format == "ort" or "asimd" in features):
+            known |= on_arm(self.reference(one))
+        self.device.put(self.artifact(one), self.artifact(one).name)
+        job = {"model": self.artifact(one).name, "engine": f"{one.name}.engine", "options": self.options(one)}
         facts: dict[str, Any] = self.do("build", **job)["facts"]
-        return {**facts, "rewrite": form, "precision": one.precision}
+        return {**known, **facts, "rewrite": form, "precision": one.precision}
 
     def ask(self, one: Candidate) -> tuple[NDArray[np.float32], int | None]:
         """Its logits for every image, and the peak of memory (bytes) of the process that gave them."""
@@ -133,8 +152,8 @@ class Bench:
         return windows
 
     def check_clock(self) -> None:
-        if self.environment.get("emulated"):
-            raise Unmeasurable(f"{self.profile.name}: {EMULATED}")
+        if self.untimed:
+            raise Unmeasurable(f"{self.profile.name}: {self.untimed}")
 
     def engines(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
         return {
@@ -168,14 +187,14 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="retort-") as work, open_device(device_name) as device, bar:
         bench = Bench(device, profile, contract, images, Path(work))
         seen = untimed(bench, everything, out, bar)
-        elsewhere = device_name != "local" or profile.backend != "onnxruntime"
+        elsewhere = device_name != "local" or (profile.backend, profile.format) != ("onnxruntime", "onnx")
         for one in candidates:
             here = answers_here(bench, one) if elsewhere else seen[one.name].logits
             seen[one.name] = replace(seen[one.name], here=here)
         names = [one.name for one in beside]
-        if bench.environment.get("emulated"):
+        if bench.untimed:
             found = collected(seen, [], names, profile, device_name)
-            return replace(found, untimed=EMULATED, environment=bench.environment)
+            return replace(found, untimed=bench.untimed, environment=bench.environment)
         heated = heat(bench.sustain(everything, profile.sustained)) if profile.sustained else {}
 
         def take(number: int) -> dict[str, Any]:
@@ -195,12 +214,12 @@ def measure(
 
 
 def answers_here(bench: Bench, one: Candidate) -> NDArray[np.float32]:
-    """What ONNX Runtime on this machine's processor makes of the very file that the device runs."""
+    """What ONNX Runtime on this machine's processor makes of the very tensors that the device runs."""
     job = {**bench.base, "backend": "onnxruntime", "options": bench.options(one)}
     with tempfile.TemporaryDirectory(prefix="retort-") as folder:
         device = Local(Path(folder))
         device.put(bench.images, "images.npy")
-        device.put(bench.artifact(one), f"{one.name}.onnx")
+        device.put(bench.reference(one), f"{one.name}.onnx")
         device.run({**job, "do": "answer", "engine": f"{one.name}.onnx", "answers": "answers.npy"})
         device.get("answers.npy", bench.work / f"{one.name}.here.npy")
     answers: NDArray[np.float32] = np.load(bench.work / f"{one.name}.here.npy")
@@ -217,6 +236,8 @@ def untimed(bench: Bench, everything: Sequence[Candidate], out: Path, bar: Bar) 
     for one in everything:
         logits, memory = bench.ask(one)
         file = keep(bench.artifact(one), out)
+        if OPERATORS in facts[one.name]:
+            (out / f"{one.name}.{OPERATORS}.config").write_text(facts[one.name][OPERATORS])
         bar.step(f"asked {one.name}")
         seen[one.name] = Measured(file, file.stat().st_size, memory, logits, [], facts[one.name], one.network)
     return seen
@@ -230,8 +251,9 @@ def collected(
     device: str,
 ) -> Measurement:
     """What is known after some processes."""
+    no_tails = timed[0]["timer"].get("no_tails", "") if timed else ""
     found = {
-        name: replace(one, blocks=[process["blocks"][name] for process in timed])
+        name: replace(one, blocks=[process["blocks"][name] for process in timed], no_tails=no_tails)
         for name, one in seen.items()
     }
     settings = {"threads": profile.threads, "batch": profile.batch, "seconds": profile.seconds}

@@ -7,13 +7,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from targets.budgets import Budgets
 from targets.contract import Layout
 from targets.refusal import Refusal, unknown
 
 BUILT_IN = Path(__file__).with_name("profiles")
+GROUPS = {"android": ("android-litert", "android-ort")}
+FORMATS = {"onnxruntime": ("onnx", "ort"), "litert": ("tflite",)}
 
 
 def spell(value: object) -> object:
@@ -29,12 +31,15 @@ class Profile(BaseModel):
 
     name: str
     about: str
-    backend: Literal["onnxruntime", "openvino", "tensorrt"]
+    backend: Literal["onnxruntime", "openvino", "tensorrt", "litert"]
+    format: Literal["onnx", "ort", "tflite"] = Field("onnx", description="of the file that ships")
     remote: bool = Field(False, description="the device is another machine than the one that builds")
+    stand_in: bool = Field(False, description="without a device, this machine answers in its place, untimed")
     tensorrt: Literal["10.3", "11"] = "10.3"
     engine_cache: bool = Field(False, description="keep built engines on the device, for the next time")
-    rewrite: Literal["none", "u8", "auto"] = "auto"
+    rewrite: Literal["none", "u8", "s8", "auto"] = "auto"
     layout: Layout = "nchw-float32"
+    tool: Path | None = Field(None, description="what times on a phone behind adb: its runtime's own program")
     opset: int = Field(20, ge=18, le=23)
     channel_multiple: int = Field(16, ge=1)
     threads: int = Field(1, ge=1)
@@ -45,6 +50,12 @@ class Profile(BaseModel):
     )
     budgets: Budgets = Budgets()
 
+    @model_validator(mode="after")
+    def _format_of_the_backend(self) -> Profile:
+        if self.format not in FORMATS.get(self.backend, ("onnx",)):
+            raise ValueError(f"{self.backend} takes no .{self.format}")
+        return self
+
 
 def profiles() -> dict[str, Path]:
     return {path.stem: path for path in sorted(BUILT_IN.glob("*.toml"), key=lambda path: path.stem)}
@@ -53,6 +64,8 @@ def profiles() -> dict[str, Path]:
 def settings(path: Path) -> dict[str, Any]:
     """A profile's table; ``extends = "rpi5"`` starts from one that ships and changes what it names."""
     own = tomllib.loads(path.read_text(encoding="utf-8"))
+    if isinstance(own.get("tool"), str):
+        own["tool"] = str(path.parent / own["tool"])
     base = own.pop("extends", None)
     if base is None:
         return own
@@ -62,15 +75,17 @@ def settings(path: Path) -> dict[str, Any]:
 
 
 def targets_of(names: str) -> list[Profile]:
-    """``cpu,jetson``, or ``all`` that ship."""
-    return [read_profile(name) for name in (profiles() if names == "all" else names.split(","))]
+    """``cpu,jetson``; ``android`` is two, and ``all`` are those that ship."""
+    groups = {**GROUPS, "all": tuple(profiles())}
+    each = [one for name in names.split(",") for one in groups.get(name, (name,))]
+    return [read_profile(name) for name in dict.fromkeys(each)]
 
 
 def read_profile(name: str) -> Profile:
     """A built-in target by name, or a user's file by path."""
     path = Path(name) if name.endswith(".toml") else profiles().get(name)
     if path is None:
-        raise unknown("target", name, profiles(), "TARGET")
+        raise unknown("target", name, {**profiles(), **GROUPS}, "TARGET")
     try:
         return Profile.model_validate({**settings(path), "name": path.stem})
     except OSError as error:

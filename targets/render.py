@@ -144,8 +144,8 @@ def page(template: str, **more: Any) -> str:
     return environment.get_template(template).render(words=WORDS, **more)
 
 
-def has_times(target: Table) -> bool:
-    return any("latency_ms" in one for one in target["candidates"].values())
+def has(target: Table, key: str) -> bool:
+    return any(key in one for one in target["candidates"].values())
 
 
 def html(table: Table) -> str:
@@ -153,10 +153,13 @@ def html(table: Table) -> str:
     table = printable(table)
     # There are pictures of what was measured.
     measured = {**table, "targets": [target for target in table["targets"] if target["candidates"]]}
-    timed = {**table, "targets": [one for one in table["targets"] if has_times(one)]}
+    timed = {**table, "targets": [one for one in table["targets"] if has(one, "latency_ms")]}
     drawn = {"ladder": Markup(figures.ladder(measured))} if measured["targets"] else {}
     if timed["targets"]:
-        drawn |= {name: Markup(getattr(figures, name)(timed)) for name in ("tradeoff", "latencies")}
+        drawn["tradeoff"] = Markup(figures.tradeoff(timed))
+    calls = {**table, "targets": [one for one in table["targets"] if has(one, "times_ms")]}
+    if calls["targets"]:
+        drawn["latencies"] = Markup(figures.latencies(calls))
     if any(target["heat"] for target in measured["targets"]):
         drawn["heat"] = Markup(strips.heat(measured))
     return page("report.html.j2", table=table, ladder=ladder(table), classes=classes(measured), figures=drawn)

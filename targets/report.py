@@ -69,6 +69,8 @@ def candidate_table(found: Measured, exam: Exam, batch: int) -> dict[str, Any]:
 
 
 def latency_table(found: Measured, batch: int) -> dict[str, Any]:
+    if found.no_tails:
+        return {"latency_ms": {"p50": asdict(milliseconds(quantile(found.blocks, 0.5)))}}
     times = np.concatenate([np.asarray(block) for process in found.blocks for block in process])
     return {
         "latency_ms": {

@@ -62,7 +62,9 @@ def latency_lines(budgets: Budgets, found: Measured, beside: Mapping[str, Measur
     lines = []
     for name, q in QUANTILES.items():
         limit = getattr(budgets, f"{name}_ms")
-        if limit is not None:
+        if limit is not None and found.no_tails and q > 0.5:
+            lines.append(Line(f"{name}_ms", limit, "ms", Outcome.NOT_MEASURED, note=found.no_tails))
+        elif limit is not None:
             lines.append(
                 at_most(f"{name}_ms", limit, "ms", milliseconds(judged_quantile(found.blocks, q, SURE)))
             )
@@ -82,6 +84,8 @@ def beside_another(budget: str, limit: float, found: Measured, other: Measured |
     if other is None:
         return Line(budget, limit, unit, Outcome.NOT_MEASURED, note=f"no {whose} was timed beside it")
     tail = budget.startswith("p99")
+    if tail and found.no_tails:
+        return Line(budget, limit, unit, Outcome.NOT_MEASURED, note=found.no_tails)
     both = (found.blocks, other.blocks)
     times = quantile_ratio(*both, QUANTILES["p99"], SURE) if tail else ratio(*both, SURE)
     if unit == "%":
