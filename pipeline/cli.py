@@ -129,7 +129,7 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
         print(f"{profile.name:<10} measure   would run (taken anew each time)")
 
 
-JUDGES = (judging.gate, judging.compare, judging.lock)
+JUDGES = (judging.gate, judging.compare, judging.lock, judging.layers)
 LISTS = (lists.targets, lists.methods, lists.networks, lists.datasets)
 for command in (*JUDGES, *LISTS):
     app.command()(command)
@@ -171,10 +171,12 @@ def doctor(
         print(f"{finding.name:<12} {word:<5} {finding.text}")
     if noise:
         tell_noise()
-    found = find_spec("torch") is not None
-    print(
-        f"{'torch':<12} {'found' if found else 'no':<5} {'' if found else 'pip install retort[train] to train'}"
-    )
+    for name, package, mend in (
+        ("torch", "torch", "pip install 'retort[train]' to train"),
+        ("litert", "litert_torch", "pip install 'retort[litert]' for .tflite files"),
+    ):
+        found = find_spec(package) is not None
+        print(f"{name:<12} {'found' if found else 'no':<5} {'' if found else mend}".rstrip())
     raise typer.Exit(status)
 
 

@@ -14,7 +14,7 @@ ModelArgument = Annotated[Path, typer.Argument(help="An ONNX file.")]
 ImagesOption = Annotated[Path, typer.Option(help="Folder of class folders of images.")]
 TargetOption = Annotated[str, typer.Option(help="A target's name, or a profile's .toml.")]
 DeviceOption = Annotated[
-    str, typer.Option(help="Where to measure: local, ssh://user@host:port, emulator:cortex-a76.")
+    str, typer.Option(help="Where: local, ssh://user@host:port, adb://serial, emulator:cortex-a76.")
 ]
 SizeOption = Annotated[int | None, typer.Option(help="Pixels a side, where the file does not say.")]
 MeanOption = Annotated[str | None, typer.Option(help="R,G,B in 0..1, if the file wants it subtracted.")]
@@ -78,6 +78,25 @@ def compare(
     from targets.compare import compare as run
 
     print("\n".join(run(old, given(new, images, target, device, size, mean, std))))
+
+
+def layers(
+    model: ModelArgument,
+    images: ImagesOption,
+    device: DeviceOption,
+    target: TargetOption = "rpi5",
+    size: SizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+) -> None:
+    """Where a device's answers part from this machine's: each tensor of an ONNX file, on both.
+
+    Example: retort layers report/rpi5/int8.onnx --images photos --device emulator:cortex-a76
+    """
+    from targets.layers import layers as run
+    from targets.layers import told
+
+    print("\n".join(told(run(given(model, images, target, device, size, mean, std)))))
 
 
 def lock(

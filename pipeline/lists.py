@@ -13,10 +13,13 @@ def targets() -> None:
 
     Example: retort targets
     """
-    from targets.profile import profiles, read_profile
+    from targets.profile import GROUPS, profiles, read_profile
 
+    width = max(map(len, profiles())) + 2
     for name in profiles():
-        print(f"{name:<12} {read_profile(name).about}")
+        print(f"{name:<{width}}{read_profile(name).about}")
+    for name, group in {**GROUPS, "all": ("all of them",)}.items():
+        print(f"{name:<{width}}{' and '.join(group)}")
 
 
 def methods(name: Annotated[str | None, typer.Argument(help="One method, in full.")] = None) -> None:

@@ -37,9 +37,12 @@ def write(deployed: nn.Module, contract: Contract, int8: bool, path: Path) -> No
         raise Unmeasurable(f"export: {error}; pip install 'retort[litert]'") from None
     images = torch.from_numpy(contract.prepare(np.zeros((1, contract.size, contract.size, 3), np.uint8)))
     with quietly():
-        litert_torch.convert(
-            Named(deployed), sample_kwargs={contract.input: images}, quant_config=fused() if int8 else None
-        ).export(str(path))
+        made = litert_torch.convert(
+            Named(deployed),
+            sample_kwargs={contract.input: images},
+            quant_config=fused() if int8 else None,
+        )
+        made.export(str(path))
 
 
 def fused() -> object:

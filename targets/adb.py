@@ -36,6 +36,11 @@ class Tool:
     median: str
     unit: float  # of its median, in seconds
 
+    def seconds(self, printed: str) -> float | None:
+        """The median of a call; of several such lines the last, which comes after the warm-up."""
+        found = re.findall(self.median, printed, re.MULTILINE)
+        return float(found[-1]) * self.unit if found else None
+
 
 def perf_test(model: str, threads: int, seconds: float) -> list[str]:
     mode = ["-m", "duration", "-t", str(max(1, round(seconds)))]
@@ -129,18 +134,14 @@ class Phone(Local):
             model = self.send(self.folder / one["engine"], f"{name}.{job['format']}")
             words = tool.words(model, one["options"]["threads"], job["seconds"] / len(names))
             printed = self.shell(f"{PLACE}/tool", *words)
-            blocks[name] = [[self.median(tool, printed)]]
+            seconds = tool.seconds(printed)
+            if seconds is None:
+                last = (printable(printed) or ["nothing"])[-1]
+                raise Unmeasurable(f"adb://{self.serial}: the tool printed no median, but: {last}")
+            blocks[name] = [[seconds]]
         timer = {"tool": Path(job["tool"]).name, "no_tails": NO_TAILS}
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return {"blocks": blocks, "timer": timer, "time": now, "after": self.there()}
-
-    def median(self, tool: Tool, printed: str) -> float:
-        """Seconds of a call; of several such lines the last, which comes after the warm-up."""
-        found = re.findall(tool.median, printed, re.MULTILINE)
-        if not found:
-            last = (printable(printed) or ["nothing"])[-1]
-            raise Unmeasurable(f"adb://{self.serial}: the tool printed no median, but: {last}")
-        return float(found[-1]) * tool.unit
 
     def there(self) -> dict[str, Any]:
         """The phone and its state; what it does not tell is left out."""

@@ -21,6 +21,7 @@ from targets.profile import Profile
 from targets.progress import Bar
 from targets.refusal import Unmeasurable
 from targets.runner.backends import Backend, Precision
+from targets.saturation import saturation
 from targets.statistics import ERROR, LOOKS, until_sure
 
 Blocks = list[list[list[float]]]  # processes, blocks, seconds
@@ -122,7 +123,8 @@ class Bench:
         features = self.environment["cpu"]["features"]
         model, form = derived(onnx.load(one.model), one.precision, self.profile, features)
         onnx.save(model, self.reference(one))
-        known = packed(one, self.reference(one), self.artifact(one))
+        known: dict[str, Any] = {"saturation": saturation(model, form)} if one.precision == "int8" else {}
+        known |= packed(one, self.reference(one), self.artifact(one))
         if self.profile.backend == "onnxruntime" and (self.profile.format == "ort" or "asimd" in features):
             known |= on_arm(self.reference(one))
         self.device.put(self.artifact(one), self.artifact(one).name)

@@ -12,10 +12,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from targets.budgets import Budgets
 from targets.contract import Layout
 from targets.refusal import Refusal, unknown
+from targets.runner.backends import Backend
 
 BUILT_IN = Path(__file__).with_name("profiles")
 GROUPS = {"android": ("android-litert", "android-ort")}
-FORMATS = {"onnxruntime": ("onnx", "ort"), "litert": ("tflite",)}
 
 
 def spell(value: object) -> object:
@@ -52,7 +52,7 @@ class Profile(BaseModel):
 
     @model_validator(mode="after")
     def _format_of_the_backend(self) -> Profile:
-        if self.format not in FORMATS.get(self.backend, ("onnx",)):
+        if self.format not in Backend(self.backend).files:
             raise ValueError(f"{self.backend} takes no .{self.format}")
         return self
 

@@ -169,6 +169,21 @@ def test_what_cannot_be_measured_stops_no_other(make: Make, tmp_path: Path) -> N
     assert report["status"] == UNDECIDED and report["certificate"] == [], "one target answered"
 
 
+def test_a_phones_file_travels_too(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "made.tflite").write_bytes(b"a file for LiteRT")
+    one = make()
+    candidates = [replace(one.candidates[0], lite=tmp_path / "made.tflite"), one.candidates[1]]
+    write_bundle(replace(one, candidates=candidates), tmp_path / "bundle")
+    read = read_bundle(tmp_path / "bundle").candidates
+    assert read[0].lite == tmp_path / "bundle" / "float.tflite" and read[1].lite is None
+    assert read[0].lite.read_bytes() == b"a file for LiteRT"
+
+
+def test_without_the_converter_a_phone_is_not_measured(make: Make, tmp_path: Path) -> None:
+    one = make(backend="litert", format="tflite", remote=True, stand_in=True)
+    assert "no .tflite was made of it" in unmeasured(prove(one, "local", tmp_path / "out").table)
+
+
 def edit(folder: Path, **values: Any) -> None:
     raw = json.loads((folder / "bundle.json").read_text())
     (folder / "bundle.json").write_text(json.dumps({**raw, **values}))
@@ -189,7 +204,7 @@ BREAKAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no-index": (lambda f: (f / "bundle.json").unlink(), "no bundle: .*bundle.json is missing"),
     "no-labels": (lambda f: (f / "labels.npy").unlink(), "labels.npy is missing"),
     "no-reference": (lambda f: (f / "reference.teacher.npy").unlink(), "reference.teacher.npy is missing"),
-    "other-format": (lambda f: edit(f, format=99), "a bundle of format 99; this Retort reads 1"),
+    "other-format": (lambda f: edit(f, format=99), "a bundle of format 99; this Retort reads 2"),
     "no-format": (lambda f: without(f, "format"), "a broken bundle"),
     "no-contract": (lambda f: without(f, "contract"), "a broken bundle"),
     "half-an-index": (lambda f: halved(f / "bundle.json"), "a broken bundle"),

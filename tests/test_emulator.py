@@ -168,7 +168,9 @@ def test_this_machine_is_a_real_one() -> None:
 def test_an_unknown_processor_is_refused_with_the_nearest() -> None:
     with pytest.raises(Refusal, match="did you mean 'cortex-a76'"):
         check_device("emulator:cortex-a78")
-    with pytest.raises(Refusal, match=r"known: local, ssh://user@host:port, emulator:cortex-a72\|cortex-a76"):
+    with pytest.raises(
+        Refusal, match=r"known: local, ssh://user@host:port, adb://serial, emulator:cortex-a72\|cortex-a76"
+    ):
         check_device("emulator")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,17 @@ from typing import Any
 
 import onnx
 import pytest
+import qdq
 from fake_adb import SERIAL, fake_phone
 
+from targets.adb import TOOLS
 from targets.budgets import read_budgets
 from targets.devices import check_device
 from targets.gate import Given, gate
 from targets.packing import on_arm
-from targets.profile import Profile, profiles, read_profile, targets_of
-from targets.refusal import PASSED, UNDECIDED, Refusal
+from targets.profile import read_profile, targets_of
+from targets.refusal import UNDECIDED, Refusal, Unmeasurable
+from targets.rewrite import rewritten
 from targets.runner.ort import is_ort
 
 Network = Callable[[str], Path]
@@ -38,37 +40,40 @@ P50 Latency: 0.0331 s
 P99 Latency: 0.0619517 s"""
 
 
+# A tool that looks for its model first.
+TOOL = """#!/bin/sh
+for word; do file=${{word#--graph=}}; [ -s "$file" ] && found=1; done
+[ $found ] || exit 9
+cat <<END
+{says}
+END
+"""
+
+
 @dataclass(frozen=True)
 class Bed:
     """A phone's folder, and a profile that times there with a stand-in for the runtime's tool."""
 
     folder: Path
-    place: Path
-    profile: Profile
+    model: Path
+    photos: Path
 
-    def tool(self, says: str) -> None:
-        """A tool that looks for its model first."""
-        script = f'#!/bin/sh\nfor word; do file=${{word#--graph=}}; [ -s "$file" ] && found=1; done\n[ $found ] || exit 9\ncat <<END\n{says}\nEND\n'
-        self.place.joinpath("perf").write_text(script)
+    def judged(self, says: str, *budgets: str, device: str = SERIAL, profile: str = "") -> dict[str, Any]:
+        (self.folder / "perf").write_text(TOOL.format(says=says))
+        own = self.folder / "own.toml"
+        own.write_text(profile or 'extends = "android-ort"\ntool = "perf"\nlayout = "nchw-float32"')
+        given = Given(self.model, self.photos, read_profile(str(own)), f"adb://{device}")
+        (target,) = gate(given, read_budgets(list(budgets)), self.folder / "out")["targets"]
+        return target  # type: ignore[no-any-return]
 
 
 @pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    place = tmp_path / "desk"
-    place.mkdir()
-    own = place / "own.toml"
-    own.write_text('extends = "android-ort"\ntool = "perf"\nlayout = "nchw-float32"\nseconds = 40\n')
-    with fake_phone(place, PROPERTIES) as port:
+def bed(network: Network, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    with fake_phone(folder, PROPERTIES) as port:
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
-        yield Bed(place, place, read_profile(str(own)))
-
-
-def judged(
-    bed: Bed, model: Path, photos: Path, out: Path, *budgets: str, device: str = SERIAL
-) -> dict[str, Any]:
-    given = Given(model, photos, bed.profile, f"adb://{device}")
-    (target,) = gate(given, read_budgets(list(budgets)), out)["targets"]
-    return target
+        yield Bed(folder, network("nchw-float32"), photos)
 
 
 def outcomes(target: dict[str, Any]) -> dict[str, str]:
@@ -76,18 +81,110 @@ def outcomes(target: dict[str, Any]) -> dict[str, str]:
 
 
 @NO_ADB
-def test_a_phone_times_and_this_machine_answers(
-    bed: Bed, network: Network, photos: Path, tmp_path: Path
-) -> None:
-    bed.tool(PERF_TEST)
-    target = judged(
-        bed, network("nchw-float32"), photos, tmp_path / "out", "agreement=20", "p50_ms=34", "p99_ms=900"
-    )
-    assert outcomes(target) == {"agreement": "PASS", "p50_ms": "PASS", "p99_ms": "NOT MEASURED"}
+def test_a_phone_times_and_this_machine_answers(bed: Bed) -> None:
+    target = bed.judged(PERF_TEST, "agreement=20", "p50_ms=34", "p99_ms=900", "p99_vs_reference=9")
+    missing = dict.fromkeys(("p99_ms", "p99_vs_reference"), "NOT MEASURED")
+    assert outcomes(target) == {"agreement": "PASS", "p50_ms": "PASS", **missing}
     found = target["candidates"]["candidate"]
     assert found["latency_ms"]["p50"]["value"] == pytest.approx(33.1) and "p99" not in found["latency_ms"]
+    assert found["artifact"] == "candidate.ort"
     assert target["environment"]["host"] == "Stand-in"
+    assert target["environment"]["cpu"]["model"] == "Stand-in"
     assert target["protocol"]["timer"]["tool"] == "perf"
-    assert is_ort(str(tmp_path / "out" / "candidate.ort"))
-    assert "NOT MEASURED" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "no tail" in (bed.folder / "out" / "report.html").read_text(encoding="utf-8")
     assert not (bed.folder / "retort").exists(), "nothing is left on it"
+    assert outcomes(bed.judged(PERF_TEST, "p50_ms=33")) == {"p50_ms": "FAIL"}
+
+
+@NO_ADB
+@pytest.mark.parametrize(
+    ("says", "device", "profile", "why"),
+    [
+        (
+            "P51 Latency: 1 s",
+            SERIAL,
+            "",
+            "adb://FAKE-0001: the tool printed no median, but: P51 Latency: 1 s",
+        ),
+        (PERF_TEST, "FAKE-0002", "", "adb://FAKE-0002: .*'FAKE-0002' not found"),
+        (PERF_TEST, SERIAL, 'extends = "android-ort"', "what shall time there.*onnxruntime_perf_test"),
+        (PERF_TEST, SERIAL, 'extends = "android-ort"\ntool = "none"', "adb://FAKE-0001: .*none"),
+        (PERF_TEST, SERIAL, 'extends = "android-litert"\ntool = "perf"', "no .tflite was made of it"),
+        (PERF_TEST, SERIAL, 'extends = "android-ort"\ntool = "perf"\nsustained = "1m"', "sustained work"),
+    ],
+    ids=["no median", "unknown phone", "no tool", "tool not there", "no tflite", "sustained"],
+)
+def test_what_cannot_be_timed_is_one_line(bed: Bed, says: str, device: str, profile: str, why: str) -> None:
+    with pytest.raises(Unmeasurable, match=why):
+        bed.judged(says, "p50_ms=34", device=device, profile=profile)
+    assert not (bed.folder / "retort").exists()
+
+
+@NO_ADB
+def test_a_second_user_waits_for_the_first(bed: Bed) -> None:
+    (bed.folder / "retort").mkdir()
+    with pytest.raises(
+        Unmeasurable, match="another run is using the phone; if none is: adb -s FAKE-0001 shell rm"
+    ):
+        bed.judged(PERF_TEST, "p50_ms=34")
+    assert (bed.folder / "retort").exists(), "it is the other's"
+
+
+def test_without_adb_it_says_so(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(bed.folder))
+    with pytest.raises(Unmeasurable, match="no adb here; apt-get install adb"):
+        bed.judged(PERF_TEST, "p50_ms=34")
+
+
+@pytest.mark.parametrize(
+    ("backend", "says", "seconds"),
+    [
+        ("litert", LITERT, 0.0331),
+        ("onnxruntime", PERF_TEST, 0.0331),
+        ("onnxruntime", "P50 Latency is 0.0587108 sec\n", 0.0587108),
+        ("litert", "count=50 first=3 curr=3 min=3 max=4 avg=3.2e+06 std=4 p5=3 median=2.5e+06 p95=4", 2.5),
+    ],
+)
+def test_the_median_is_found_in_what_a_tool_prints(backend: str, says: str, seconds: float) -> None:
+    assert TOOLS[backend].seconds(says) == pytest.approx(seconds)
+
+
+def test_an_older_tool_that_prints_a_mean_alone_is_not_believed() -> None:
+    assert (
+        TOOLS["litert"].seconds("count=50 first=32891 curr=33978 min=32641 max=34005 avg=33209.4 std=450")
+        is None
+    )
+
+
+@pytest.mark.parametrize("name", ["adb://", "adb://-s", "adb://a b", "adb://x;rm"])
+def test_what_is_no_serial_number_is_refused(name: str) -> None:
+    with pytest.raises(Refusal, match="no serial number behind adb://"):
+        check_device(name)
+
+
+def test_android_is_two_targets() -> None:
+    assert [one.name for one in targets_of("cpu,android,android-ort")] == [
+        "cpu",
+        "android-litert",
+        "android-ort",
+    ]
+
+
+def test_without_a_device_this_machine_answers_untimed(bed: Bed) -> None:
+    given = Given(bed.model, bed.photos, read_profile("android-ort"))
+    table = gate(given, read_budgets(["agreement=20", "p50_ms=34"]), bed.folder / "out")
+    assert table["status"] == UNDECIDED
+    assert outcomes(table["targets"][0]) == {"agreement": "PASS", "p50_ms": "NOT MEASURED"}
+    assert "this machine answered in the device's place" in table["targets"][0]["reason"]
+    assert is_ort(str(bed.folder / "out" / "android-ort" / "candidate.ort"))
+    listed = (bed.folder / "out" / "android-ort" / "candidate.required_operators.config").read_text()
+    assert "Gemm" in listed and str(bed.folder) not in listed
+
+
+@pytest.mark.parametrize(("form", "floats"), [("none", True), ("s8", False)])
+def test_on_arm_no_relu_holds_a_convolution_in_float(form: str, floats: bool, tmp_path: Path) -> None:
+    onnx.save(rewritten(qdq.network(["relu", "relu-add", "conv"], 1), form), tmp_path / "model.onnx")
+    names = [
+        name for name in on_arm(tmp_path / "model.onnx")["float_operators"] if not name.startswith("gemm")
+    ]
+    assert bool(names) == floats

@@ -38,6 +38,9 @@ WRONG = [
     ('about = "x"\nbackend = "onnxruntime"\nthread = 2', "thread: Extra inputs"),
     ('about = "x"\nbackend = "onnxruntime"\nthreads = 0', "threads"),
     ("about = ", "not valid TOML"),
+    ('extends = "cpu"\nformat = "tflite"', "onnxruntime takes no .tflite"),
+    ('extends = "android-litert"\nformat = "onnx"', "litert takes no .onnx"),
+    ('extends = "android"', "no target named 'android'; did you mean 'android-"),
 ]
 
 

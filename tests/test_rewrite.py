@@ -73,7 +73,20 @@ def test_the_shifted_form_answers_to_the_bit(steps: list[str], seed: int) -> Non
     assert np.ptp(before["logits"]) > 0
 
 
-@pytest.mark.parametrize("form", ["u8", "u8-narrow"])
+@settings(max_examples=30)
+@given(step_lists, st.integers(0, 999))
+def test_the_form_for_arm_is_the_unsigned_one_shifted(steps: list[str], seed: int) -> None:
+    """The same values from the lowest step to the highest; what can be negative stays as it was trained."""
+    model, batch = network(steps, seed), images(seed)
+    before, after = quantizers(model), quantizers(rewritten(model, "s8"))
+    for name, (_, scale, zero) in after.items():
+        assert zero.dtype == np.int8 and int(zero) in (0, -128)
+        assert int(zero) == -128 or scale == before[name][1]
+    signed, unsigned = (everything(rewritten(model, form), batch)["logits"] for form in ("s8", "u8"))
+    np.testing.assert_array_equal(signed, unsigned)
+
+
+@pytest.mark.parametrize("form", ["u8", "u8-narrow", "s8"])
 def test_all_who_read_a_quantized_tensor_read_it_in_its_new_form(form: str) -> None:
     net = Net(8)
     step = net.constant(np.float32(0.1))

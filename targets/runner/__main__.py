@@ -1,6 +1,6 @@
 """``python -m runner JOB.json``: do one job on this device, write ``result.json`` (and answers) beside it.
 
-A job is ``{"do": "look" | "build" | "answer" | "time" | "vendor", "backend": …, "options": {…}, …}``; see JOBS.
+A job is ``{"do": "look" | "build" | "answer" | "time" | …, "backend": …, "options": {…}, …}``; see JOBS.
 """
 
 from __future__ import annotations
@@ -74,6 +74,16 @@ def answer(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
     return {"memory_bytes": memory_peak(), "images": len(images)}
 
 
+def trace(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
+    """Every tensor that a model gives: ``{"model", "engine", "images", "feed", "answers"}``."""
+    backend.build(job["model"], job["options"], job["engine"])
+    images, session = Images(job["images"], job["feed"]), backend.load(job["engine"], job["options"])
+    found = [session({job["feed"]["input"]: batch}) for batch in images.batches(job["options"]["batch"])]
+    tensors: dict[str, Any] = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+    np.savez(job["answers"], **tensors)
+    return {"images": len(images)}
+
+
 def clock(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
     """Time engines in turns: ``{"engines": {name: {"engine", "options"}}, "images", "feed", "seconds", "seed"}``."""
     return {"blocks": rounds(callers(job, backend), job["seconds"], job["seed"]), "timer": timer_facts()}
@@ -119,7 +129,15 @@ def look(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
     return {}
 
 
-JOBS = {"look": look, "build": build, "answer": answer, "time": clock, "sustain": sustain, "vendor": vendor}
+JOBS = {
+    "look": look,
+    "build": build,
+    "answer": answer,
+    "trace": trace,
+    "time": clock,
+    "sustain": sustain,
+    "vendor": vendor,
+}
 
 
 def main(path: str) -> int:

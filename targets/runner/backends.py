@@ -8,6 +8,7 @@ A backend is a module with these things; a vendor's package is imported inside t
 ``session(inputs) -> outputs``       mappings of names to host arrays; blocking; fresh arrays each time
 ``vendor(engine, shapes)``           where the vendor has a timing tool of its own: its figures (optional)
 ``PRECISIONS``                       which of float32, native (its own preferred float) and int8 it offers
+``FILES``                            the formats that it takes
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Backend:
         module = importlib.import_module(f".{BACKENDS[name]}", __package__)
         self.name = name
         self.precisions: tuple[Precision, ...] = module.PRECISIONS
+        self.files: tuple[str, ...] = module.FILES
         self.missing: Callable[[], str | None] = module.missing
         self.build: Callable[[str, dict[str, Any], str], dict[str, Any]] = module.build
         self.load: Callable[[str, dict[str, Any]], Session] = module.load

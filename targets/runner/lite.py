@@ -9,6 +9,7 @@ from typing import Any
 from .backends import Arrays, Session
 
 PRECISIONS = ("float32", "int8")
+FILES = ("tflite",)
 HEAVY = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "TRANSPOSE_CONV")
 # What moves numbers into the grid and out of it, or says who computes.
 BESIDE = ("QUANTIZE", "DEQUANTIZE", "DELEGATE")

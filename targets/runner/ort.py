@@ -14,6 +14,7 @@ from .backends import Arrays, Session
 # What an int8 kernel is called once ONNX Runtime has fused Q/DQ pairs into the operator between them.
 INT8 = ("QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize", "QGemm", "QAttention")
 PRECISIONS = ("float32", "int8")  # on a processor it has no other float
+FILES = ("onnx", "ort")
 HEAVY = ("Conv", "Gemm", "MatMul")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from .backends import Arrays, Session
 
 PRECISIONS = ("float32", "native", "int8")
+FILES = ("onnx",)
 KEYS = ("layerType", "runtimePrecision")
 HEAVY = ("Convolution", "FullyConnected", "MatMul", "Deconvolution")
 

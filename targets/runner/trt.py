@@ -18,6 +18,7 @@ from .trtexec import figures as vendor
 __all__ = ["PRECISIONS", "build", "load", "missing", "vendor"]
 
 PRECISIONS = ("float32", "native", "int8")
+FILES = ("onnx",)
 WORKSPACE_BYTES = 1 << 30
 
 

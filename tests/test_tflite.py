@@ -1,0 +1,71 @@
+"""The .tflite of a network: equal to torch and to the ONNX file of the same tensors, int8 wherever the grid is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the converter is torch's neighbour")
+pytest.importorskip("litert_torch", reason="no converter; pip install 'retort[litert]'")
+
+import tiny  # noqa: E402
+from tiny import one_thread  # noqa: E402, F401  (for every test here)
+from torch import nn  # noqa: E402
+
+from pipeline import onnx_file, tflite_file  # noqa: E402
+from pipeline.export import READERS, TOLERANCE, compare  # noqa: E402
+from pipeline.onnx_file import Deployed  # noqa: E402
+from pipeline.quantizer import convert, settle  # noqa: E402
+from targets.contract import Contract, Layout  # noqa: E402
+from targets.refusal import Refusal  # noqa: E402
+from targets.runner.backends import Backend  # noqa: E402
+
+OPTIONS = {"threads": 1, "batch": 1, "precision": "int8"}
+CLASSES = tuple("abcd")
+
+
+def module(int8: bool, fold: bool) -> nn.Module:
+    model, prepared = tiny.model(seed=1), tiny.graph("calibrate")
+    if not int8:
+        return model.eval()
+    with torch.no_grad():
+        prepared(tiny.pictures(32))
+    return convert(settle(model, tiny.SIDE, prepared), fold)
+
+
+@pytest.mark.parametrize("layout", ["nchw-float32", "nhwc-uint8"])
+@pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
+def test_it_answers_as_the_onnx_file_does(int8: bool, layout: Layout, tmp_path: Path) -> None:
+    contract = Contract(layout, tiny.SIDE, CLASSES)
+    lite, twin = tmp_path / "model.tflite", tmp_path / "model.onnx"
+    tflite_file.write(Deployed(module(int8, fold=False), layout), contract, int8, lite)
+    onnx_file.write(Deployed(module(int8, fold=True), layout), contract, 20, twin)
+    pictures = (tiny.pictures(24, seed=7) * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    fed = [contract.prepare(pictures[i : i + 1]) for i in range(24)]
+    sessions = [Backend(READERS[path.suffix[1:]]).load(str(path), OPTIONS) for path in (lite, twin)]
+    found, expected = (
+        np.concatenate([session({"images": one})["logits"] for one in fed]) for session in sessions
+    )
+    assert len(set(expected.argmax(1).tolist())) > 1
+    reach = float(np.abs(expected).max())
+    assert np.abs(found - expected).max() < (0.05 if int8 else 1e-5) * reach
+    assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.95
+    facts = Backend("litert").build(str(lite), OPTIONS, str(tmp_path / "engine"))
+    # The answers themselves have no grid, so the layer that gives them stays float, as in every runtime.
+    floats = {name.split()[0] for name in facts["float_operators"]}
+    assert floats == ({"FULLY_CONNECTED"} if int8 else {"CONV_2D", "FULLY_CONNECTED"})
+    assert "TRANSPOSE" not in facts["operators"] or layout == "nchw-float32"
+
+
+def test_a_file_that_parts_from_torch_is_refused(tmp_path: Path) -> None:
+    data, contract = tiny.write_set(tmp_path / "set"), Contract("nhwc-uint8", tiny.SIDE, CLASSES)
+    one, other = (
+        Deployed(tiny.model(seed=1).eval(), "nhwc-uint8"),
+        Deployed(tiny.model(seed=2).eval(), "nhwc-uint8"),
+    )
+    tflite_file.write(one, contract, False, tmp_path / "model.tflite")
+    assert compare(one, tmp_path / "model.tflite", contract, data, TOLERANCE["float"])["same_answer"] == 1
+    with pytest.raises(Refusal, match=r"model\.tflite differs from torch"):
+        compare(other, tmp_path / "model.tflite", contract, data, TOLERANCE["float"])
