@@ -28,6 +28,7 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.ladder
+	$(BIN)/python -m benchmarks.training
 
 doctor: $(READY)
 	@$(BIN)/retort doctor
@@ -35,7 +36,7 @@ doctor: $(READY)
 # The tested versions are in constraints.txt; the ranges that are allowed are in pyproject.toml.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,openvino,tensorrt-rtx,litert,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,openvino,tensorrt-rtx,litert,tensorboard,dev]'
 	@touch $(READY)
 
 clean:

@@ -242,9 +242,9 @@ def one(protocol: Protocol, data: Decoded, teacher: Parts, method: str, seed: in
     used = USED.get(method, {"loss": [{"name": method}]})
     recipe = Distill.model_validate({**protocol.training(protocol.epochs, seed), **used})
     try:
-        scheme = offline(student, student, [teacher.like], data, recipe, method)
-        scheme.guides[0].teacher = teacher
         with tempfile.TemporaryDirectory() as scratch:
+            scheme = offline(student, student, [teacher.like], data, recipe, method, Path(scratch))
+            scheme.guides[0].teacher = teacher
             run = train.Run(scheme, data, recipe.training, Path(scratch) / "run.pt")
             for epoch in range(recipe.epochs):
                 run.epoch(epoch, method)

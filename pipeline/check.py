@@ -34,7 +34,7 @@ def run(job: Job) -> None:
     tasks = {"distill": recipe.distill, "quantize": recipe.quantize, "prune": recipe.prune}
     for where, task in tasks.items():
         if task is not None:
-            scheme = offline(student, student, teachers, data, task, where)
+            scheme = offline(student, student, teachers, data, task, where, job.scratch)
             try:
                 for progress in (0.0, 0.5, 0.99):  # not every loss acts at all times
                     total = scheme.step(few, progress, torch.Generator())["student"]

@@ -11,7 +11,17 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline import judging, lists
-from pipeline.judging import REPORT, STORE, AcceptOption, BaselineOption, DeviceOption, StoreOption, artifact
+from pipeline.judging import (
+    REPORT,
+    STORE,
+    AcceptOption,
+    BaselineOption,
+    CurvesOption,
+    DeviceOption,
+    ProcessesOption,
+    StoreOption,
+    artifact,
+)
 from targets.refusal import UNDECIDED, Refusal
 
 app = typer.Typer(
@@ -47,6 +57,8 @@ def deploy(
     device: DeviceOption = "local",
     baseline: BaselineOption = None,
     accept: AcceptOption = "nothing",
+    processes: ProcessesOption = 1,
+    tensorboard: CurvesOption = None,
     out: OutOption = REPORT,
     store: StoreOption = STORE,
 ) -> None:
@@ -57,10 +69,18 @@ def deploy(
     from pipeline.line import deploy as run
     from targets.terminal import note, tell
 
+    workshop(processes, tensorboard)
     accepted = artifact(baseline, store), accept == "not-measured"
     table = run(recipe, target, device, out, store, note, *accepted)
     tell(table, out)
     raise typer.Exit(table["status"])
+
+
+def workshop(processes: int, tensorboard: Path | None) -> None:
+    """What every stage that trains finds in its environment; no tensor depends on it, so no key does."""
+    os.environ["RETORT_PROCESSES"] = str(processes)
+    if tensorboard is not None:
+        os.environ["RETORT_TENSORBOARD"] = str(tensorboard.resolve())
 
 
 @app.command()
@@ -68,6 +88,8 @@ def bundle(
     recipe: RecipeArgument,
     folder: Annotated[Path, typer.Argument(help="Where the bundle goes.")],
     target: Annotated[str, typer.Option(help="A target's name, or a profile's .toml.")] = "cpu",
+    processes: ProcessesOption = 1,
+    tensorboard: CurvesOption = None,
     store: StoreOption = STORE,
 ) -> None:
     """Train here, measure there: everything a target needs, in one folder, for a machine without torch.
@@ -79,6 +101,7 @@ def bundle(
     from targets.profile import read_profile
     from targets.terminal import note
 
+    workshop(processes, tensorboard)
     write_bundle(make(recipe, read_profile(target), "local", store, note), folder)
     print(f"{folder}: next, on the machine that reaches the device: retort measure {folder} --device DEVICE")
 

@@ -20,7 +20,7 @@ def run(job: Job) -> None:
     teachers = checkpoint.load_teachers(job.parents)
     torch.manual_seed(recipe.seed)
     described, student = checkpoint.begin(network, data.facts, job.inputs, "student")
-    scheme = offline(student, student, teachers, data, recipe, "distill")
+    scheme = offline(student, student, teachers, data, recipe, "distill", job.scratch)
     history = train.fit(scheme, data, recipe.training, job.scratch, "distill")
     checkpoint.save(job.out, described, student)
     (job.out / "history.json").write_text(json.dumps(asdict(history)))

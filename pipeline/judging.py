@@ -27,6 +27,12 @@ AcceptOption = Annotated[
     typer.Option(help="not-measured: what could not be measured may pass, as a latency on an emulator."),
 ]
 StoreOption = Annotated[Path, typer.Option(help="Where artifacts are kept.", envvar="RETORT_STORE")]
+ProcessesOption = Annotated[
+    int, typer.Option(help="That train together, by torchrun.", min=1, envvar="RETORT_PROCESSES")
+]
+CurvesOption = Annotated[
+    Path | None, typer.Option(help="Folder of the training's curves.", envvar="RETORT_TENSORBOARD")
+]
 LOCK, REPORT, STORE = Path("retort.lock"), Path("report"), Path(".retort")
 
 

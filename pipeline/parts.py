@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from pipeline.model import Model, Outputs, last_linear, outputs
 from targets.refusal import Refusal
+
+CONSTANT: dict[str, Any] = {"dynamic": False, "options": {"freezing": True}}
 
 
 class Parts:
@@ -19,10 +23,16 @@ class Parts:
     def __init__(self, network: nn.Module, like: Model, who: str) -> None:
         self.network, self.like, self.who = network, like, who
         self.cuts: dict[int, fx.GraphModule] = {}
+        self.compiled = False
 
     def __call__(self, images: Tensor) -> Outputs:
         """What it says of images (N, 3, H, W) in 0..1."""
         return outputs(self.network(images))
+
+    def compile(self) -> None:
+        """Whole and in stages, with the parameters as constants."""
+        self.compiled, self.cuts = True, {}
+        self.network.compile(**CONSTANT)
 
     def stage(self, index: int, x: Tensor) -> Tensor:
         """What lies between tap index − 1 and tap index, fed with x; the image in 0..1 lies before tap 0."""
@@ -30,6 +40,8 @@ class Parts:
             taps = self.like.taps[max(0, index - 1) : index + 1]
             where = f"{self.who}: cannot be cut into stages at {', '.join(taps)}"
             self.cuts[index] = self.traced(taps, where) if self.plain else self.captured(index, where)
+            if self.compiled:
+                self.cuts[index].compile(**CONSTANT)
         if index == 0 and self.plain:
             x = (x - self.like.mean) / self.like.std
         # A copy, because what comes first in a stage may overwrite its input in place.

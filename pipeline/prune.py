@@ -52,7 +52,7 @@ def run(job: Job) -> None:
     reached, shapes = cut_once(student, data, recipe, job)
     after = train.look(student, data)
     teachers = checkpoint.load_teachers(job.parents)
-    scheme = offline(student, student, teachers, data, recipe, "prune")
+    scheme = offline(student, student, teachers, data, recipe, "prune", job.scratch)
     history = train.fit(scheme, data, recipe.training, job.scratch, "prune")
     checkpoint.save(job.out, described.edited(edit="cut", shapes=shapes), student)
     validation = {"before": before, "cut": after, "trained": train.look(student, data)}

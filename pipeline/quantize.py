@@ -26,7 +26,7 @@ def run(job: Job) -> None:
     history = None
     if recipe.method == "qat":
         teachers = checkpoint.load_teachers(job.parents)
-        scheme = offline(prepared, student, teachers, data, recipe, "quantize")
+        scheme = offline(prepared, student, teachers, data, recipe, "quantize", job.scratch)
         history = asdict(train.fit(scheme, data, recipe.training, job.scratch, "quantize"))
         trained = prepared.state_dict()
         student.load_state_dict({name: trained[name] for name in student.state_dict()})

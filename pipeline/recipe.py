@@ -77,6 +77,11 @@ class Training(Section):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the weights' running average; 0 is off")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    replay: int = Field(
+        0,
+        ge=0,
+        description="sets of views that are shown in turn, a teacher asked once about each; 0: ever new",
+    )
     seed: int = 0
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -21,6 +23,7 @@ from pipeline.losses.step import Step
 from pipeline.model import Model
 from pipeline.parts import Parts
 from pipeline.recipe import Distill
+from pipeline.replay import Replayed
 from targets.refusal import Refusal
 
 
@@ -37,11 +40,18 @@ class Scheme(Protocol):
 
     players: dict[str, Player]
 
+    @property
+    def teachers(self) -> list[Parts]:
+        """Who is asked and does not learn."""
+        ...
+
     def step(self, batch: Batch, progress: float, generator: torch.Generator) -> dict[str, Tensor]: ...
 
 
 class Supervised:
     """Cross-entropy with the labels."""
+
+    teachers: list[Parts] = []  # noqa: RUF012  (nobody, ever)
 
     def __init__(self, network: nn.Module, smoothing: float) -> None:
         self.players = {"student": Player(network)}
@@ -59,6 +69,7 @@ class Guide:
     teacher: Parts
     terms: list[Term]
     share: float
+    replayed: Replayed | None = None
 
 
 class Offline:
@@ -79,6 +90,10 @@ class Offline:
         for guide in guides:
             guide.teacher.network.eval().requires_grad_(False)
 
+    @property
+    def teachers(self) -> list[Parts]:
+        return [guide.teacher for guide in self.guides]
+
     def step(self, batch: Batch, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
         guides = [(guide, guide.share) for guide in self.guides]
         if self.draw:
@@ -90,7 +105,8 @@ class Offline:
             total = self.hard * F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
         for guide, share in guides:
             networks = (self.student, guide.teacher)
-            step = Step(batch.images, labels, batch.indices, student, *networks, progress, generator)
+            kept = partial(guide.replayed.answers, batch, guide.teacher) if guide.replayed else None
+            step = Step(batch.images, labels, batch.indices, student, *networks, progress, generator, kept)
             for term in guide.terms:
                 weight = share * term.weight_at(progress)
                 if weight:
@@ -99,9 +115,17 @@ class Offline:
 
 
 def offline(
-    student: nn.Module, like: Model, teachers: Sequence[Model], data: Decoded, recipe: Distill, where: str
+    student: nn.Module,
+    like: Model,
+    teachers: Sequence[Model],
+    data: Decoded,
+    recipe: Distill,
+    where: str,
+    scratch: Path,
 ) -> Offline:
     """The offline scheme of a recipe's section; ``like`` has the student's features, as a plain model.
+
+    What is replayed of the teachers is kept in ``scratch``.
 
     Raises Refusal for a loss that there is not, or that cannot take these networks.
     """
@@ -110,9 +134,11 @@ def offline(
         raise Refusal(f"{where}.shares: {len(shares)} shares for {len(teachers)} teachers; give one for each")
     images = len(data.labels)
     guides = []
-    for teacher, share in zip(teachers, shares, strict=True):
+    for number, (teacher, share) in enumerate(zip(teachers, shares, strict=True)):
         both = shapes(like, teacher, data.facts.size, images)
         terms = bind_losses(recipe.loss, both, f"{where}.loss")
-        guides.append(Guide(Parts(teacher, teacher, "teacher"), terms, share / sum(shares)))
+        folder = scratch / f"{where} teacher {number}"
+        kept = Replayed(folder, images, both.classes, both.teacher_pooled) if recipe.replay else None
+        guides.append(Guide(Parts(teacher, teacher, "teacher"), terms, share / sum(shares), kept))
     draw = recipe.teachers == "random"
     return Offline(Parts(student, like, "student"), guides, recipe.hard, recipe.label_smoothing, draw)

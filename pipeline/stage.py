@@ -44,8 +44,11 @@ VERSIONS = (
 )
 
 
-# Threads that wait sleep instead of spinning: on a shared machine a step takes a half to a quarter of the time.
-PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+# Threads that wait spin a moment and then sleep. On an idle machine a step takes a fifth less than without spinning;
+# on a busy one libgomp's own default, and much spinning, take up to ten times as long (benchmarks/LOG.md).
+PATIENT = {"GOMP_SPINCOUNT": "1000"}
+PROCESSES = "RETORT_PROCESSES"
+TRAINING = ("teach", "distill", "prune", "quantize")
 
 
 @dataclass(frozen=True)
@@ -142,13 +145,21 @@ def work(job: dict[str, Any], place: Workplace) -> None:
     paths = [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
     environment = {**PATIENT, **os.environ, **QUIET, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     ear, mouth = os.pipe()  # for a refusal: a file could not be written on a full disk
-    # -P: the user's folder must not shadow our modules (a recipe's pipeline.py, say).
-    command = [sys.executable, "-P", "-m", "pipeline.stage", str(job_file), str(mouth)]
+    # The user's folder must not shadow our modules (a recipe's pipeline.py, say).
+    environment["PYTHONSAFEPATH"] = "1"
+    processes = int(environment.get(PROCESSES, "1")) if job["room"] in TRAINING else 1
+    start = ["pipeline.stage"]
+    if processes > 1:
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+        start = ["pipeline.launch", str(processes)]
+    command = [sys.executable, "-m", *start, str(job_file), str(mouth)]
     # stdin never carries anything: it closes when this process dies, and then the child goes too.
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, pass_fds=(mouth,)) as child:
         os.close(mouth)
         with os.fdopen(ear) as told:
-            said = told.read()
+            said = told.readline()
+        if said and processes > 1:  # the other ranks may wait for the one that refused
+            child.terminate()
         status = child.wait()
     if said:
         refusal = json.loads(said)
@@ -164,11 +175,18 @@ def main(job_file: Path, mouth: int) -> None:
     threading.Thread(target=follow_parent, daemon=True).start()
     logging.getLogger("torch.utils._pytree").addFilter(lambda record: False)  # torchao's own deprecations
     raw = json.loads(job_file.read_text())
+    out, rank = Path(raw["out"]), int(os.environ.get("RANK", "0"))
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun lets no pipe through, but it has it
+        mouth = os.open(f"/proc/{os.getppid()}/fd/{mouth}", os.O_WRONLY)
+    if rank > 0:  # its network is the first rank's: nobody reads what it writes, nor what it says
+        out = Path(raw["scratch"]) / f"rank {rank}"
+        out.mkdir(exist_ok=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     job = Job(
         settings=raw["settings"],
         parents={name: Path(path) for name, path in raw["parents"].items()},
         inputs={name: Path(path) for name, path in raw["inputs"].items()},
-        out=Path(raw["out"]),
+        out=out,
         scratch=Path(raw["scratch"]),
     )
     try:
@@ -192,7 +210,7 @@ def follow_parent() -> None:
 def leave(mouth: int, message: str, status: int) -> NoReturn:
     if os.environ.get("RETORT_DEBUG"):
         traceback.print_exc()
-    os.write(mouth, json.dumps({"message": message, "status": status}).encode())
+    os.write(mouth, json.dumps({"message": message, "status": status}).encode() + b"\n")
     raise SystemExit(status)
 
 

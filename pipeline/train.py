@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,10 @@ import torch
 from torch import Tensor, nn
 from torchao.quantization.pt2e import FakeQuantizeBase
 
-from pipeline.batches import plain_batches, training_batches
+from pipeline import ranks
+from pipeline.batches import Epoch, plain_batches, training_batches, whole
+from pipeline.curves import curves
+from pipeline.hasten import hasten, pays
 from pipeline.images import TRAIN, VALIDATION, Decoded
 from pipeline.quantizer import twin
 from pipeline.recipe import Training
@@ -34,6 +38,8 @@ class History:
     """What the training saw: a row an epoch, and the epoch whose tensors were kept (chosen on validation)."""
 
     precision: str
+    compiled: bool  # the teachers' passes
+    ranks: int  # processes that have trained together
     loss: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
     best_epoch: int = -1
@@ -44,14 +50,20 @@ def fit(scheme: Scheme, data: Decoded, settings: Training, scratch: Path, title:
 
     Raises Refusal when the loss is no longer a number.
     """
+    ranks.join()
     torch.manual_seed(settings.seed)
     run = Run(scheme, data, settings, scratch / f"{title}.pt")
     run.resume()
-    with Bar(title, settings.epochs, done=len(run.history.loss)) as bar:
+    run.hasten()
+    with Bar(title, settings.epochs, done=len(run.history.loss)) as bar, curves(title) as draw:
         for epoch in range(len(run.history.loss), settings.epochs):
+            started = time.perf_counter()
             run.epoch(epoch, title)
+            rate = len(run.indices) / (time.perf_counter() - started)
             run.keep()
-            bar.step(f"loss {run.history.loss[-1]:.3f}  validation {run.history.validation[-1]:.1%}")
+            loss, validation = run.history.loss[-1], run.history.validation[-1]
+            draw(epoch, {"loss": loss, "validation": validation, "images per second": rate})
+            bar.step(f"loss {loss:.3f}  validation {validation:.1%}  {rate:,.0f} images/s")
     if run.best:
         run.student.load_state_dict(run.best)
     run.student.eval()
@@ -64,7 +76,11 @@ class Run:
     def __init__(self, scheme: Scheme, data: Decoded, settings: Training, file: Path) -> None:
         self.scheme, self.data, self.settings, self.file = scheme, data, settings, file
         self.indices = data.part(TRAIN)
-        self.history = History(choose_precision(settings.precision))
+        precision = choose_precision(settings.precision)
+        rest = len(self.indices) * (min(settings.epochs, settings.replay or settings.epochs))
+        # Chosen once: a resumed run does as its history says.
+        compiled = precision == "bfloat16" and pays(scheme.teachers, data.facts.size, rest)
+        self.history = History(precision, compiled, ranks.ranks())
         self.student = scheme.players["student"].network
         self.average = twin(self.student) if settings.ema else None
         self.best: dict[str, Tensor] = {}
@@ -81,24 +97,33 @@ class Run:
         for player in scheme.players.values():
             player.network.to(memory_format=torch.channels_last)
 
+    def hasten(self) -> None:
+        if self.history.compiled:
+            for teacher in self.scheme.teachers:
+                hasten(teacher)
+
     def epoch(self, epoch: int, title: str) -> None:
         seed = self.settings.seed * 100_003 + epoch
-        # Apart, so that all methods see the same views of the same images.
-        views, draws = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 1)
-        torch.manual_seed(seed)
-        size = min(self.settings.batch, len(self.indices))
-        steps = max(1, len(self.indices) // size)
+        # Apart from the views, so that all methods see the same views of the same images.
+        draws = torch.Generator().manual_seed(seed + 1)
+        torch.manual_seed(seed + 7_919 * ranks.rank())
+        shown = Epoch(self.settings.seed, epoch, epoch % (self.settings.replay or self.settings.epochs))
+        where = ranks.rank(), ranks.ranks()
+        size = whole(self.settings.batch, len(self.indices), ranks.ranks())
+        steps = len(self.indices) // size
         for player in self.scheme.players.values():
             player.network.train()
             player.beside.train()
         total = torch.zeros(())
-        for number, batch in enumerate(training_batches(self.data, self.indices, size, views)):
+        for number, batch in enumerate(training_batches(self.data, self.indices, size, shown, *where)):
             progress = (epoch + number / steps) / self.settings.epochs
             with torch.autocast("cpu", torch.bfloat16, enabled=self.history.precision == "bfloat16"):
                 losses = self.scheme.step(batch, progress, draws)
             for name, loss in losses.items():
                 self.update(name, loss, progress)
             total += sum(loss.detach() for loss in losses.values())
+        ranks.average([total])
+        ranks.level(player.network for player in self.scheme.players.values())
         mean = float(total) / steps
         if not math.isfinite(mean):
             raise Refusal(
@@ -115,6 +140,7 @@ class Run:
         optimiser.zero_grad(set_to_none=True)
         if loss.requires_grad:  # at times no term acts
             loss.backward()  # type: ignore[no-untyped-call]
+        ranks.average(p.grad for group in optimiser.param_groups for p in group["params"])
         optimiser.step()
         if self.average is not None and name == "student":
             blend(self.average, self.student, self.settings.ema)
@@ -129,6 +155,12 @@ class Run:
         self.history.validation.append(accuracy)
 
     def keep(self) -> None:
+        """The first rank's is everybody's."""
+        if ranks.rank() == 0:
+            self.write()
+        ranks.wait()
+
+    def write(self) -> None:
         state = {
             "players": {
                 name: [player.network.state_dict(), player.beside.state_dict()]

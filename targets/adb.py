@@ -121,6 +121,8 @@ class Phone(Local):
 
     def clock(self, job: dict[str, Any]) -> dict[str, Any]:
         """Each engine in a process of its own, in an order drawn anew."""
+        if job["backend"] not in TOOLS:
+            raise Unmeasurable(f"adb://{self.serial}: no tool is known that times {job['backend']} there")
         if job["tool"] is None:
             raise Unmeasurable(
                 f"adb://{self.serial}: what shall time there? Give a profile of your own"
@@ -149,6 +151,7 @@ class Phone(Local):
             "host": ["getprop", "ro.product.model"],
             "android": ["getprop", "ro.build.version.release"],
             "machine": ["getprop", "ro.product.cpu.abi"],
+            "emulated": ["getprop", "ro.boot.qemu"],
             "governor": ["cat", "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"],
             "celsius": ["cat", "/sys/class/thermal/thermal_zone0/temp"],
         }
@@ -156,6 +159,7 @@ class Phone(Local):
         for name, words in asked.items():
             with suppress(Unmeasurable):
                 facts[name] = self.shell(*words).strip()
+        facts["emulated"] = facts.get("emulated") == "1"
         if facts.get("celsius", "").lstrip("-").isdigit():
             facts["celsius"] = [int(facts["celsius"]) / 1000]
         flags = set(self.shell("cat", "/proc/cpuinfo").split())

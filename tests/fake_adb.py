@@ -97,12 +97,17 @@ class Conversation(socketserver.BaseRequestHandler):
         self.request.sendall(b"OKAY" + struct.pack("<I", 0))
 
 
+def getprop(properties: dict[str, str]) -> str:
+    """Android's program of that name, with these properties."""
+    cases = "\n".join(f"{name}) echo {value};;" for name, value in properties.items())
+    return f"#!/bin/sh\ncase $1 in\n{cases}\nesac\n"
+
+
 @contextmanager
 def fake_phone(folder: Path, properties: dict[str, str]) -> Iterator[int]:
     """The port of a server whose one phone keeps its files in ``folder``."""
     (folder / "bin").mkdir()
-    cases = "\n".join(f"{name}) echo {value};;" for name, value in properties.items())
-    (folder / "bin" / "getprop").write_text(f"#!/bin/sh\ncase $1 in\n{cases}\nesac\n")
+    (folder / "bin" / "getprop").write_text(getprop(properties))
     (folder / "bin" / "getprop").chmod(0o755)
     handler: Any = type("Here", (Conversation,), {"folder": folder})
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import pytest
 import qdq
-from fake_adb import SERIAL, fake_phone
+from fake_adb import SERIAL, fake_phone, getprop
 
 from targets.adb import TOOLS
 from targets.budgets import read_budgets
@@ -118,6 +118,15 @@ def test_what_cannot_be_timed_is_one_line(bed: Bed, says: str, device: str, prof
     with pytest.raises(Unmeasurable, match=why):
         bed.judged(says, "p50_ms=34", device=device, profile=profile)
     assert not (bed.folder / "retort").exists()
+
+
+@NO_ADB
+def test_androids_own_emulator_is_no_phone(bed: Bed) -> None:
+    properties = {**PROPERTIES, "ro.boot.qemu": "1"}
+    (bed.folder / "bin" / "getprop").write_text(getprop(properties))
+    target = bed.judged(PERF_TEST, "agreement=20", "p50_ms=34")
+    assert outcomes(target) == {"agreement": "PASS", "p50_ms": "NOT MEASURED"}
+    assert "emulated" in target["reason"]
 
 
 @NO_ADB

@@ -42,7 +42,9 @@ def test_every_method_trains_from_a_recipe(name: str, form: str, data: Decoded, 
     student: nn.Module = like if form == "float" else tiny.graph("train")
     teacher = tiny.teacher_for(name)
     before, taught = tiny.state(student), tiny.state(teacher)
-    scheme = offline(student, like, [teacher], data, recipe(hard=0.0, loss=[{"name": name}]), "distill")
+    scheme = offline(
+        student, like, [teacher], data, recipe(hard=0.0, loss=[{"name": name}]), "distill", tmp_path
+    )
     history = train.fit(scheme, data, tiny.training(epochs=1), tmp_path, name)
     assert math.isfinite(history.loss[0])
     moved = tiny.same(before, tiny.state(student))
@@ -59,11 +61,13 @@ def gradient(loss: Tensor, model: nn.Module) -> Tensor:
     return torch.cat([g.flatten() for g in found if g is not None])
 
 
-def test_kd_with_several_teachers_pulls_to_the_mean_of_their_soft_targets(data: Decoded) -> None:
+def test_kd_with_several_teachers_pulls_to_the_mean_of_their_soft_targets(
+    data: Decoded, tmp_path: Path
+) -> None:
     student, guides = tiny.model(tiny.NARROW, seed=1), teachers(3)
     task = recipe(hard=0.0, shares=(1, 1, 2), loss=[{"name": "kd", "weight": 1.0}])
     scheme, batch = (
-        offline(student, student, guides, data, task, "distill"),
+        offline(student, student, guides, data, task, "distill", tmp_path),
         next(plain_batches(data, data.part(TRAIN), 6)),
     )
     ours = gradient(scheme.step(batch, 0.5, torch.Generator())["student"], student)
@@ -74,9 +78,11 @@ def test_kd_with_several_teachers_pulls_to_the_mean_of_their_soft_targets(data: 
     assert torch.allclose(ours, gradient(16 * plain, student), atol=1e-6)
 
 
-def test_with_random_a_batch_has_one_teacher_drawn_by_share(data: Decoded) -> None:
+def test_with_random_a_batch_has_one_teacher_drawn_by_share(data: Decoded, tmp_path: Path) -> None:
     student, guides = tiny.model(tiny.NARROW, seed=1), teachers(2)
-    scheme = offline(student, student, guides, data, recipe(teachers="random", shares=(3, 1)), "distill")
+    scheme = offline(
+        student, student, guides, data, recipe(teachers="random", shares=(3, 1)), "distill", tmp_path
+    )
     for number, guide in enumerate(scheme.guides):
         guide.terms[:] = [Term(lambda step, number=number: torch.tensor(float(number)), 1.0, 0.0, 1.0)]
     scheme.hard, batch = 0.0, next(plain_batches(data, data.part(TRAIN), 4))
@@ -86,10 +92,10 @@ def test_with_random_a_batch_has_one_teacher_drawn_by_share(data: Decoded) -> No
     assert sum(drawn) / 400 == pytest.approx(0.25, abs=0.08)
 
 
-def test_shares_must_be_as_many_as_teachers(data: Decoded) -> None:
+def test_shares_must_be_as_many_as_teachers(data: Decoded, tmp_path: Path) -> None:
     student = tiny.model(tiny.NARROW, seed=1)
     with pytest.raises(Refusal, match=r"distill\.shares: 2 shares for 1 teachers"):
-        offline(student, student, teachers(1), data, recipe(shares=(1, 1)), "distill")
+        offline(student, student, teachers(1), data, recipe(shares=(1, 1)), "distill", tmp_path)
 
 
 @pytest.mark.parametrize(

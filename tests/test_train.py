@@ -20,7 +20,7 @@ from torch import Tensor, nn  # noqa: E402
 from torchvision.transforms.v2 import functional as vision  # noqa: E402
 
 from pipeline import train  # noqa: E402
-from pipeline.batches import crop_and_flip, plain_batches, training_batches  # noqa: E402
+from pipeline.batches import Epoch, crop_and_flip, draw, plain_batches, training_batches  # noqa: E402
 from pipeline.images import TRAIN, VALIDATION, Decoded  # noqa: E402
 from pipeline.losses import Term, bind_losses  # noqa: E402
 from pipeline.quantizer import freeze  # noqa: E402
@@ -238,7 +238,8 @@ def test_crops_and_mirrors_are_torchvision_s(flip: bool) -> None:
         crop = vision.crop(padded, top, left, 8, 8)
         expected.append((vision.horizontal_flip(crop) if mirror else crop).permute(1, 2, 0).numpy().tobytes())
     assert len(set(expected)) == 9 * (1 + flip)
-    drawn = crop_and_flip(image.expand(200 * len(expected), 8, 8, 3), flip, torch.Generator().manual_seed(5))
+    views = draw(200 * len(expected), 8, flip, torch.Generator().manual_seed(5))
+    drawn = crop_and_flip(image.expand(200 * len(expected), 8, 8, 3), *views)
     counts = dict.fromkeys(expected, 0)
     for one in drawn.numpy():
         counts[one.tobytes()] += 1  # a KeyError here is an image that torchvision cannot make
@@ -248,7 +249,7 @@ def test_crops_and_mirrors_are_torchvision_s(flip: bool) -> None:
 def test_an_epoch_shows_each_image_at_most_once_and_leaves_out_another_rest_each_time(data: Decoded) -> None:
     part, left_out = data.part(TRAIN), []
     for seed in range(8):
-        batches = list(training_batches(data, part, 8, torch.Generator().manual_seed(seed)))
+        batches = list(training_batches(data, part, 8, Epoch(0, seed, seed)))
         assert [len(batch.labels) for batch in batches] == [8, 8, 8]
         shown = torch.cat([batch.indices for batch in batches]).tolist()
         assert len(set(shown)) == 24 and set(shown) <= set(part.tolist())
@@ -258,7 +259,7 @@ def test_an_epoch_shows_each_image_at_most_once_and_leaves_out_another_rest_each
             assert batch.images.shape == (8, 3, tiny.SIDE, tiny.SIDE)
             assert batch.images.min() >= 0 and batch.images.max() <= 1
     assert len(set(left_out)) > 1
-    assert [len(b.labels) for b in training_batches(data, part, 99, torch.Generator())] == [27]
+    assert [len(b.labels) for b in training_batches(data, part, 99, Epoch(0, 0, 0))] == [27]
     plain = list(plain_batches(data, part, 8))
     assert [len(batch.labels) for batch in plain] == [8, 8, 8, 3]
     first = torch.from_numpy(np.array(data.images[part[0]])).permute(2, 0, 1) / 255

@@ -210,6 +210,7 @@ class Watched:
     def __init__(self, scheme: Scheme, before: Callable[[int], float]) -> None:
         self.scheme, self.before, self.players, self.count = scheme, before, scheme.players, 0
         self.shown: list[tuple[int, ...]] = []
+        self.teachers = scheme.teachers
 
     def step(self, batch: Batch, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
         factor = self.before(self.count)

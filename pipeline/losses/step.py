@@ -30,10 +30,13 @@ class Step:
     teacher_network: Parts
     progress: float  # share of the training that is done, 0..1
     generator: torch.Generator
+    replay: Callable[[], Outputs] | None = None  # what the teacher said of the batch before, if that is kept
 
     @cached_property
     def teacher(self) -> Outputs:
         """What the teacher says of the batch, without gradient; a method that does not look spares the pass."""
+        if self.replay is not None:
+            return self.replay()
         with torch.no_grad():
             return self.teacher_network(self.images)
 

@@ -1,0 +1,120 @@
+"""Whether the fast paths train as well: ``python -m benchmarks.training.same``, digits, ResNet20 to ResNet8, KD."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from scipy import stats
+
+from benchmarks.evidence import RESULTS, circumstances, finished, rows_of, told, write
+from pipeline import images, train
+from pipeline.images import TEST, Decoded
+from pipeline.line import plan
+from pipeline.model import Model, find_taps
+from pipeline.networks import build
+from pipeline.recipe import Distill, Training, read_recipe
+from pipeline.schemes import Supervised, offline
+from pipeline.stage import ensure
+from pipeline.store import Store
+from targets.profile import read_profile
+from targets.progress import Bar
+
+# Each path's settings, and whether the teacher is compiled; the first is the plain one.
+PATHS: dict[str, tuple[dict[str, Any], bool]] = {
+    "float32": ({"precision": "float32"}, False),
+    "bfloat16": ({"precision": "bfloat16"}, False),
+    "bfloat16, compiled teacher": ({"precision": "bfloat16"}, True),
+    "bfloat16, replay = 4": ({"precision": "bfloat16", "replay": 4}, False),
+}
+
+
+def network(name: str, data: Decoded) -> Model:
+    made = build(name, None, len(data.facts.classes), {}, "same")
+    return Model(made, data.facts.mean, data.facts.std, find_taps(made, data.facts.size))
+
+
+def accuracy(model: Model, data: Decoded) -> float:
+    right = train.answers(model, data, TEST).argmax(1).numpy() == data.labels[data.part(TEST)]
+    return float(100 * right.mean())
+
+
+def student(teacher: Model, data: Decoded, path: str, seed: int, epochs: int) -> float:
+    """The test accuracy (per cent) after the last epoch."""
+    settings, compiled = PATHS[path]
+    recipe = Distill.model_validate({"epochs": epochs, "seed": seed, "loss": [{"name": "kd"}], **settings})
+    torch.manual_seed(seed)
+    learner = network("resnet8", data)
+    with tempfile.TemporaryDirectory() as scratch:
+        scheme = offline(learner, learner, [teacher], data, recipe, "distill", Path(scratch))
+        run = train.Run(scheme, data, recipe.training, Path(scratch) / "run.pt")
+        run.history.compiled = compiled
+        run.hasten()
+        for epoch in range(epochs):
+            run.epoch(epoch, path)
+    return accuracy(learner, data)
+
+
+def cells(rows: list[dict[str, Any]]) -> Iterator[list[str]]:
+    """Against the first path, seed by seed; 95 % by Student."""
+    found = {path: np.array([row["accuracy"] for row in rows if row["path"] == path]) for path in PATHS}
+    base = found["float32"]
+    for path, values in found.items():
+        gain = values - base
+        half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5
+        shown = (
+            "–"
+            if path == "float32"
+            else f"{gain.mean():+.2f} [{gain.mean() - half:+.2f}, {gain.mean() + half:+.2f}]"
+        )
+        yield [path, f"{values.mean():.2f}", f"{values.std(ddof=1):.2f}", shown]
+
+
+def main(
+    seeds: Annotated[int, typer.Option(min=2)] = 5,
+    epochs: Annotated[int, typer.Option(min=1)] = 20,
+    out: Annotated[Path, typer.Option(help="Where the table goes.")] = RESULTS,
+) -> None:
+    """Train every path with every seed and write the table."""
+    run = circumstances()
+    with tempfile.TemporaryDirectory() as folder:
+        stage = plan(*read_recipe("digits"), read_profile("cpu"))["data"]
+        data = images.read(ensure(stage, Store(Path(folder)), print))
+        torch.manual_seed(0)
+        teacher = network("resnet20", data)
+        train.fit(Supervised(teacher, 0.0), data, Training(epochs=epochs), Path(folder), "teacher")
+        rows = []
+        with Bar("same", seeds * len(PATHS)) as bar:
+            for seed in range(seeds):
+                for path in PATHS:
+                    rows.append(
+                        {"path": path, "seed": seed, "accuracy": student(teacher, data, path, seed, epochs)}
+                    )
+                    bar.step(f"{path}, seed {seed}")
+        table = {"rows": rows, "epochs": epochs, "teacher": accuracy(teacher, data), "run": finished(run)}
+    write(out, "training-same", table, lines(table))
+    print("\n".join(lines(table)))
+
+
+def lines(table: dict[str, Any]) -> list[str]:
+    seeds = 1 + max(row["seed"] for row in table["rows"])
+    head = ("path", "test accuracy, %", "standard deviation", "against float32, points [95 %]")
+    return [
+        "# Whether the fast paths train as well",
+        "",
+        f"Digits, ResNet20 ({table['teacher']:.2f} %) to ResNet8, KD, {table['epochs']} epochs, the last one's"
+        f" student, {seeds} seeds, 719 test images; paired by seed.",
+        "",
+        *rows_of(head, cells(table["rows"])),
+        "",
+        *told(table["run"]),
+    ]
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,59 @@
+"""Several processes that train one network, as torchrun starts them: each has its part of every batch.
+
+The gradients are averaged, so a step is that of one process with the whole batch, but for what looks across a batch:
+batch-norm's statistics and the losses over pairs of images see a rank's part.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+
+def join() -> None:
+    """Meet the others that torchrun has started, if it has."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or distributed.is_initialized():
+        return
+    store, number, count = next(rendezvous("env://"))
+    # In the store are still the addresses of those who met before a restart: they are found no more.
+    own = PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    distributed.init_process_group("gloo", store=own, rank=number, world_size=count)
+
+
+def rank() -> int:
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def ranks() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+@torch.no_grad()
+def average(tensors: Iterable[Tensor | None]) -> None:
+    """Each over all ranks, in place, in one message; every rank has the same ones."""
+    there = [tensor for tensor in tensors if tensor is not None]
+    if ranks() == 1 or not there:
+        return
+    flat = torch.cat([tensor.flatten() for tensor in there])
+    distributed.all_reduce(flat)
+    parts = torch.split(flat / ranks(), [tensor.numel() for tensor in there])
+    for tensor, part in zip(there, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def level(modules: Iterable[nn.Module]) -> None:
+    """The first rank's buffers everywhere: running statistics, ranges."""
+    if ranks() > 1:
+        for module in modules:
+            for buffer in module.buffers():
+                distributed.broadcast(buffer, 0)
+
+
+def wait() -> None:
+    if ranks() > 1:
+        distributed.barrier()

@@ -1,0 +1,97 @@
+"""Two processes train one network: as one process would, and through the death of one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training is torch's")
+
+
+from pipeline.line import plan  # noqa: E402
+from pipeline.recipe import read_recipe  # noqa: E402
+from pipeline.stage import PROCESSES, Stage, ensure  # noqa: E402
+from pipeline.store import Store  # noqa: E402
+from targets.profile import read_profile  # noqa: E402
+from targets.refusal import Refusal  # noqa: E402
+
+HERE = Path(__file__).parent
+
+
+def trained(folder: Path, processes: int, restarts: int = 0, **wanted: Any) -> list[dict[str, Any]]:
+    """What each rank is left with."""
+    folder.mkdir()
+    (folder / "wanted.json").write_text(json.dumps({"epochs": 1, **wanted}))
+    options = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
+    launcher = ["-m", "torch.distributed.run", *options] if processes > 1 else []
+    command = [sys.executable, *launcher, str(HERE / "ranked.py"), str(folder)]
+    paths = os.pathsep.join([str(HERE.parent), str(HERE)])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [torch.load(folder / f"rank {rank}.pt", weights_only=True) for rank in range(processes)]
+
+
+def furthest(one: dict[str, Any], other: dict[str, Any]) -> float:
+    assert one["state"].keys() == other["state"].keys()
+    return max(float((one["state"][name] - other["state"][name]).abs().max()) for name in one["state"])
+
+
+def test_two_processes_step_as_one(tmp_path: Path) -> None:
+    """On a network without batch statistics: four steps, the gradients of each averaged over the halves."""
+    (alone,) = trained(tmp_path / "one", 1)
+    first, second = trained(tmp_path / "two", 2)
+    assert first["history"]["ranks"] == 2 and alone["history"]["ranks"] == 1
+    assert furthest(first, second) == 0
+    assert furthest(first, alone) < 1e-5
+    assert first["history"]["loss"] == pytest.approx(alone["history"]["loss"], rel=1e-5)
+
+
+def test_a_killed_rank_comes_back_and_nothing_is_lost(tmp_path: Path) -> None:
+    """With batch statistics; in its second epoch of three, two steps in."""
+    whole = trained(tmp_path / "whole", 2, epochs=3, statistics=True)
+    killed = trained(tmp_path / "killed", 2, restarts=1, epochs=3, statistics=True, die=6)
+    assert (tmp_path / "killed" / "died").exists()
+    assert furthest(whole[0], killed[0]) == 0 == furthest(whole[0], whole[1])
+    assert whole[0]["history"] == killed[0]["history"]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    text = """
+    version = 1
+    data = "digits"
+    teacher = { network = "resnet8", epochs = 1, batch = 128 }
+    student = "resnet8"
+    """
+    (tmp_path / "recipe.toml").write_text(text)
+    return tmp_path / "recipe.toml"
+
+
+def stage(recipe: Path, room: str) -> Stage:
+    return plan(*read_recipe(str(recipe)), read_profile("cpu"))[room]
+
+
+def test_a_room_trains_in_two_processes(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PROCESSES, "2")
+    made = ensure(stage(recipe, "teacher"), Store(tmp_path / "store"), print)
+    history = json.loads((made / "history.json").read_text())
+    assert history["ranks"] == 2 and len(history["loss"]) == 1
+    assert (made / "model.safetensors").exists()
+
+
+def test_a_refusal_of_all_ranks_is_told_once(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe.write_text(recipe.read_text().replace("batch = 128", "batch = 2, lr = 1e30"))
+    monkeypatch.setenv(PROCESSES, "3")
+    with pytest.raises(Refusal, match="training images in batches of 2 are too few for 3 processes"):
+        ensure(stage(recipe, "teacher"), Store(tmp_path / "store"), print)
