@@ -19,6 +19,8 @@ from pipeline.export import READERS, TOLERANCE, compare  # noqa: E402
 from pipeline.onnx_file import Deployed  # noqa: E402
 from pipeline.quantizer import convert, settle  # noqa: E402
 from targets.contract import Contract, Layout  # noqa: E402
+from targets.devices import open_device  # noqa: E402
+from targets.emulator import home  # noqa: E402
 from targets.refusal import Refusal  # noqa: E402
 from targets.runner.backends import Backend  # noqa: E402
 
@@ -69,3 +71,24 @@ def test_a_file_that_parts_from_torch_is_refused(tmp_path: Path) -> None:
     assert compare(one, tmp_path / "model.tflite", contract, data, TOLERANCE["float"])["same_answer"] == 1
     with pytest.raises(Refusal, match=r"model\.tflite differs from torch"):
         compare(other, tmp_path / "model.tflite", contract, data, TOLERANCE["float"])
+
+
+@pytest.mark.skipif(not home().exists(), reason="not installed; retort emulator install")
+def test_an_emulated_phone_answers_to_the_bit_as_this_machine(tmp_path: Path) -> None:
+    """LiteRT's int8 kernels are specified to the bit; the last layer, in float, is summed in another order."""
+    contract = Contract("nhwc-uint8", tiny.SIDE, CLASSES)
+    lite, pictures = tmp_path / "model.tflite", tmp_path / "pictures.npy"
+    tflite_file.write(Deployed(module(True, fold=False), contract.layout), contract, True, lite)
+    np.save(pictures, (tiny.pictures(16, seed=7) * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    job = {"backend": "litert", "feed": contract.feed(), "options": OPTIONS, "images": "pictures.npy"}
+    found = []
+    for name in ("local", "emulator:cortex-a76"):
+        with open_device(name) as device:
+            device.put(lite, "model.tflite")
+            device.put(pictures, "pictures.npy")
+            device.run({**job, "do": "build", "model": "model.tflite", "engine": "engine"})
+            device.run({**job, "do": "answer", "engine": "engine", "answers": "answers.npy"})
+            device.get("answers.npy", tmp_path / f"{len(found)}.npy")
+        found.append(np.load(tmp_path / f"{len(found)}.npy"))
+    assert np.ptp(found[0]) > 0.1
+    assert np.abs(found[0] - found[1]).max() < 1e-5
