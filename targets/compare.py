@@ -27,7 +27,8 @@ def compare(old: Path, new: Given) -> list[str]:
         found = measure(
             both, ask.contract, new.profile, new.device, ask.images, ask.work / "out", enough=precise
         )
-    head = ("", "old", "new", f"new against old, {found.protocol['processes']} processes")
+    how = f"not timed: {found.untimed}" if found.untimed else f"{found.protocol['processes']} processes"
+    head = ("", "old", "new", f"new against old, {how}")
     cells = [head, *rows(found.candidates["old"], found.candidates[CANDIDATE], ask.exam)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
@@ -42,7 +43,10 @@ def precise(found: Measurement) -> bool:
 
 
 def rows(old: Measured, new: Measured, exam: Exam) -> Iterator[tuple[str, ...]]:
-    for name, q, against in (("p50", 0.5, ratio), ("p99", 0.99, tail_ratio)):
+    tails = new.blocks and not new.no_tails
+    timed = [("p50", 0.5, median_ratio)] if new.blocks else []
+    timed += [("p99", 0.99, tail_ratio)] if tails else []
+    for name, q, against in timed:
         times = against(new.blocks, old.blocks, SURE)
         both = [f"{figures(milliseconds(quantile(one.blocks, q)).value)} ms" for one in (old, new)]
         yield f"latency {name}", *both, said(per_cent_more(times), "%")
@@ -54,6 +58,10 @@ def rows(old: Measured, new: Measured, exam: Exam) -> Iterator[tuple[str, ...]]:
     yield "same answers", "", "", f"{alike.value:.2%} [{alike.low:.2%}, {alike.high:.2%}]"
     sizes = [f"{figures(one.size_bytes / MB)} MB" for one in (old, new)]
     yield "size", *sizes, f"{new.size_bytes / old.size_bytes - 1:+.1%}"
+
+
+def median_ratio(new: Blocks, old: Blocks, level: float) -> Estimate:
+    return ratio(new, old, level)
 
 
 def tail_ratio(new: Blocks, old: Blocks, level: float) -> Estimate:

@@ -21,7 +21,7 @@ from targets.lock import Lock, lock_of
 from targets.measure import Candidate, Measurement, measure
 from targets.profile import Profile
 from targets.progress import track
-from targets.refusal import Refusal
+from targets.refusal import Refusal, Unmeasurable
 from targets.report import compose, target_table, write_report
 from targets.statistics import ratio, share
 from targets.verdict import judge, sure
@@ -113,6 +113,8 @@ def lock(given: Given, path: Path) -> Lock:
     with asked(given) as ask:
         others = beside(budgets, ask.contract, None, ask.work)
         found = measured(given, ask, others, ask.work / "out", lambda so_far: True)
+    if found.untimed:
+        raise Unmeasurable(f"lock: {found.untimed}; lock it where it can be timed")
     return begun.model_copy(update={"figures": figures(found, ask.exam), "measured": circumstances(found)})
 
 

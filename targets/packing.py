@@ -25,7 +25,10 @@ def packed(one: Candidate, model: Path, artifact: Path) -> dict[str, Any]:
         return to_ort(model, artifact)
     if artifact.suffix == ".tflite":
         if one.lite is None:
-            raise Unmeasurable(f"{one.name}: no .tflite was made of it; pip install 'retort[litert]'")
+            raise Unmeasurable(
+                f"{one.name}: no .tflite was made of it: a recipe's networks get one where litert-torch is"
+                " (pip install 'retort[litert]'), and a given ONNX file gets none"
+            )
         shutil.copyfile(one.lite, artifact)
     return {}
 

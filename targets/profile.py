@@ -83,6 +83,8 @@ def targets_of(names: str) -> list[Profile]:
 
 def read_profile(name: str) -> Profile:
     """A built-in target by name, or a user's file by path."""
+    if name in GROUPS:
+        raise Refusal(f"TARGET: {name} is {' and '.join(GROUPS[name])}; here one of them is wanted")
     path = Path(name) if name.endswith(".toml") else profiles().get(name)
     if path is None:
         raise unknown("target", name, {**profiles(), **GROUPS}, "TARGET")

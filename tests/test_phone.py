@@ -15,8 +15,9 @@ from fake_adb import SERIAL, fake_phone, getprop
 
 from targets.adb import TOOLS
 from targets.budgets import read_budgets
+from targets.compare import compare
 from targets.devices import check_device
-from targets.gate import Given, gate
+from targets.gate import Given, gate, lock
 from targets.packing import on_arm
 from targets.profile import read_profile, targets_of
 from targets.refusal import UNDECIDED, Refusal, Unmeasurable
@@ -177,6 +178,22 @@ def test_android_is_two_targets() -> None:
         "android-litert",
         "android-ort",
     ]
+
+
+def test_where_one_target_is_wanted_android_is_refused() -> None:
+    with pytest.raises(
+        Refusal, match="android is android-litert and android-ort; here one of them is wanted"
+    ):
+        read_profile("android")
+
+
+def test_what_is_not_timed_is_neither_compared_in_time_nor_locked(bed: Bed) -> None:
+    given = Given(bed.model, bed.photos, read_profile("android-ort"))
+    rows = compare(bed.model, given)
+    assert "not timed: this machine answered" in rows[0] and not any("latency" in row for row in rows)
+    assert any(row.startswith("accuracy") for row in rows)
+    with pytest.raises(Unmeasurable, match="lock: this machine answered in the device's place"):
+        lock(given, bed.model.with_name("retort.lock"))
 
 
 def test_without_a_device_this_machine_answers_untimed(bed: Bed) -> None:
