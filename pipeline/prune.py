@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline import checkpoint, images, train
+from pipeline import checkpoint, images, ranks, train
 from pipeline.batches import plain_batches
 from pipeline.criteria import NEED_GRADIENTS
 from pipeline.cutting import changed, cuts, resize, shapes_of
@@ -43,6 +43,7 @@ GRADIENT_IMAGES = 256
 
 
 def run(job: Job) -> None:
+    ranks.join()
     recipe = Prune.model_validate(job.settings["prune"])
     data = images.read(job.parents["data"])
     described, student = checkpoint.read(job.parents["student"]), checkpoint.load(job.parents["student"])
@@ -63,12 +64,16 @@ def run(job: Job) -> None:
 def cut_once(
     student: Model, data: Decoded, recipe: Prune, job: Job
 ) -> tuple[dict[str, Any], dict[str, list[int]]]:
-    """Cut, or take the cut that an interrupted run has made: a latency measured again could end elsewhere."""
+    """Cut, or take the cut of the first rank, or of a run that was interrupted: another could end elsewhere."""
     index, tensors = job.scratch / "cut.json", job.scratch / "cut.safetensors"
+    if ranks.rank() > 0:
+        ranks.wait()
     if index.exists():
         made = json.loads(index.read_text())
         resize(student.network, made["shapes"])
         student.load_state_dict(load_file(tensors))
+        if ranks.rank() == 0:
+            ranks.wait()
         return made["reached"], made["shapes"]
     original, multiple = shapes_of(student.network), job.settings["multiple"]
     reached = cut(student, data, recipe, multiple, job)
@@ -80,6 +85,7 @@ def cut_once(
         )
     save_file({name: tensor.clone() for name, tensor in student.state_dict().items()}, tensors)
     write_json(index, {"reached": reached, "shapes": shapes})
+    ranks.wait()
     return reached, shapes
 
 

@@ -123,7 +123,7 @@ class Run:
                 self.update(name, loss, progress)
             total += sum(loss.detach() for loss in losses.values())
         ranks.average([total])
-        ranks.level(player.network for player in self.scheme.players.values())
+        ranks.level(self.modules())
         mean = float(total) / steps
         if not math.isfinite(mean):
             raise Refusal(
@@ -132,6 +132,11 @@ class Run:
             )
         self.history.loss.append(mean)
         self.choose(epoch)
+
+    def modules(self) -> list[nn.Module]:
+        """All whose tensors are kept."""
+        players = [m for player in self.scheme.players.values() for m in (player.network, player.beside)]
+        return [*players, *([self.average] if self.average is not None else [])]
 
     def update(self, name: str, loss: Tensor, progress: float) -> None:
         optimiser = self.optimisers[name]
