@@ -114,7 +114,7 @@ def hint(needed: int | None) -> str:
 def accuracy_lines(
     budgets: Budgets, logits: NDArray[np.float32], exam: Exam, here: NDArray[np.float32] | None = None
 ) -> list[Line]:
-    """``here``: what ONNX Runtime answers on this machine with the same file."""
+    """``here``: what ONNX Runtime answers on this machine with the same weights."""
     lines = []
     if budgets.accuracy is not None:
         lines.append(accuracy("accuracy", budgets.accuracy, logits, exam))

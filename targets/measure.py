@@ -56,7 +56,7 @@ class Measured:
     facts: dict[str, Any]  # of the build: operators that run, and how
     network: str = ""
     no_tails: str = ""  # why only medians are known of its times, where that is so
-    here: NDArray[np.float32] | None = None  # what ONNX Runtime answers on this machine with the same file
+    here: NDArray[np.float32] | None = None  # what ONNX Runtime answers on this machine with the same weights
 
 
 @dataclass(frozen=True)

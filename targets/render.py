@@ -39,7 +39,7 @@ MEANINGS = {
     "slower_than_baseline": "latency beyond the baseline's, timed in the same rounds",
     "drop_vs_baseline": "accuracy lost against the baseline",
     "agreement_vs_baseline": "share of the test images that are answered as the baseline does",
-    "agreement": "share of the test images that are answered as ONNX Runtime does here with the same file",
+    "agreement": "share of the test images that are answered as ONNX Runtime does here with the same weights",
     "size_mb": "size of the file",
     "memory_mb": "peak memory of the process that runs it",
 }
