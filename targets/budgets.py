@@ -38,7 +38,10 @@ class Budgets(BaseModel):
     drop_vs_baseline: float | None = Field(None, ge=0, le=100, description="points, at most")
     agreement_vs_baseline: float | None = Field(None, gt=0, le=100, description="same answers, per cent")
     agreement: float | None = Field(
-        None, gt=0, le=100, description="same answers as ONNX Runtime gives here with the same weights, per cent"
+        None,
+        gt=0,
+        le=100,
+        description="same answers as ONNX Runtime gives here with the same weights, per cent",
     )
     size_mb: PositiveFloat | None = None
     memory_mb: PositiveFloat | None = None
