@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline import judging, lists
+from pipeline.job import CURVES, PROCESSES
 from pipeline.judging import (
     REPORT,
     STORE,
@@ -78,9 +79,9 @@ def deploy(
 
 def workshop(processes: int, tensorboard: Path | None) -> None:
     """What every stage that trains finds in its environment; no tensor depends on it, so no key does."""
-    os.environ["RETORT_PROCESSES"] = str(processes)
+    os.environ[PROCESSES] = str(processes)
     if tensorboard is not None:
-        os.environ["RETORT_TENSORBOARD"] = str(tensorboard.resolve())
+        os.environ[CURVES] = str(tensorboard.resolve())
 
 
 @app.command()

@@ -8,15 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline import ranks
+from pipeline.job import CURVES
 from targets.refusal import Unmeasurable
-
-FOLDER = "RETORT_TENSORBOARD"
 
 
 @contextmanager
 def curves(title: str) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """``draw(epoch, {name: value})``; nothing is drawn where there is no folder. Raises Unmeasurable."""
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(CURVES)
     if not folder or ranks.rank():
         yield lambda epoch, values: None
         return

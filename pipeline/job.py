@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Of the environment, for every room that trains: how many processes, and a folder for TensorBoard.
+PROCESSES, CURVES = "RETORT_PROCESSES", "RETORT_TENSORBOARD"
+
 
 @dataclass(frozen=True)
 class Job:

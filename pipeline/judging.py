@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pipeline.job import CURVES, PROCESSES
+
 if TYPE_CHECKING:
     from targets.gate import Given
 
@@ -28,11 +30,9 @@ AcceptOption = Annotated[
 ]
 StoreOption = Annotated[Path, typer.Option(help="Where artifacts are kept.", envvar="RETORT_STORE")]
 ProcessesOption = Annotated[
-    int, typer.Option(help="That train together, by torchrun.", min=1, envvar="RETORT_PROCESSES")
+    int, typer.Option(help="That train together, by torchrun.", min=1, envvar=PROCESSES)
 ]
-CurvesOption = Annotated[
-    Path | None, typer.Option(help="Folder of the training's curves.", envvar="RETORT_TENSORBOARD")
-]
+CurvesOption = Annotated[Path | None, typer.Option(help="Folder of the training's curves.", envvar=CURVES)]
 LOCK, REPORT, STORE = Path("retort.lock"), Path("report"), Path(".retort")
 
 

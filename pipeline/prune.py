@@ -50,7 +50,8 @@ def run(job: Job) -> None:
     assert isinstance(student, Model)
     torch.manual_seed(recipe.seed)
     before = train.look(student, data)
-    reached, shapes = cut_once(student, data, recipe, job)
+    with ranks.in_turn():
+        reached, shapes = cut_once(student, data, recipe, job)
     after = train.look(student, data)
     teachers = checkpoint.load_teachers(job.parents)
     scheme = offline(student, student, teachers, data, recipe, "prune", job.scratch)
@@ -66,14 +67,10 @@ def cut_once(
 ) -> tuple[dict[str, Any], dict[str, list[int]]]:
     """Cut, or take the cut of the first rank, or of a run that was interrupted: another could end elsewhere."""
     index, tensors = job.scratch / "cut.json", job.scratch / "cut.safetensors"
-    if ranks.rank() > 0:
-        ranks.wait()
     if index.exists():
         made = json.loads(index.read_text())
         resize(student.network, made["shapes"])
         student.load_state_dict(load_file(tensors))
-        if ranks.rank() == 0:
-            ranks.wait()
         return made["reached"], made["shapes"]
     original, multiple = shapes_of(student.network), job.settings["multiple"]
     reached = cut(student, data, recipe, multiple, job)
@@ -85,7 +82,6 @@ def cut_once(
         )
     save_file({name: tensor.clone() for name, tensor in student.state_dict().items()}, tensors)
     write_json(index, {"reached": reached, "shapes": shapes})
-    ranks.wait()
     return reached, shapes
 
 

@@ -7,7 +7,8 @@ batch-norm's statistics and the losses over pairs of images see a rank's part.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, distributed, nn
@@ -52,6 +53,16 @@ def level(modules: Iterable[nn.Module]) -> None:
         for module in modules:
             for buffer in module.buffers():
                 distributed.broadcast(buffer, 0)
+
+
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """The first rank alone, then the others, who find what it has left."""
+    if rank() > 0:
+        wait()
+    yield
+    if rank() == 0:
+        wait()
 
 
 def wait() -> None:

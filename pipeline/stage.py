@@ -24,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.job import Job
+from pipeline.job import PROCESSES, Job
 from pipeline.store import Store, Workplace, digest, digest_file, write_json
 from targets.devices import QUIET
 from targets.refusal import UNDECIDED, Refusal, Unmeasurable
@@ -47,7 +47,6 @@ VERSIONS = (
 # Threads that wait spin a moment and then sleep. On an idle machine a step takes a fifth less than without spinning;
 # on a busy one libgomp's own default, and much spinning, take up to ten times as long (benchmarks/LOG.md).
 PATIENT = {"GOMP_SPINCOUNT": "1000"}
-PROCESSES = "RETORT_PROCESSES"
 TRAINING = ("teach", "distill", "prune", "quantize")
 
 

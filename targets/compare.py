@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from targets.answers import Exam, flips, right_answers, same_answers
@@ -16,6 +16,7 @@ from targets.statistics import SURE, Blocks, Estimate, milliseconds, quantile, q
 from targets.terminal import figures
 from targets.verdict import MB
 
+Against = Callable[[Blocks, Blocks, float], Estimate]
 PRECISE = 0.01  # half an interval of a ratio of latencies that is enough to be told
 
 
@@ -43,9 +44,9 @@ def precise(found: Measurement) -> bool:
 
 
 def rows(old: Measured, new: Measured, exam: Exam) -> Iterator[tuple[str, ...]]:
-    tails = new.blocks and not new.no_tails
-    timed = [("p50", 0.5, median_ratio)] if new.blocks else []
-    timed += [("p99", 0.99, tail_ratio)] if tails else []
+    timed: list[tuple[str, float, Against]] = [("p50", 0.5, ratio)] if new.blocks else []
+    if new.blocks and not new.no_tails:
+        timed.append(("p99", 0.99, tail_ratio))
     for name, q, against in timed:
         times = against(new.blocks, old.blocks, SURE)
         both = [f"{figures(milliseconds(quantile(one.blocks, q)).value)} ms" for one in (old, new)]
@@ -58,10 +59,6 @@ def rows(old: Measured, new: Measured, exam: Exam) -> Iterator[tuple[str, ...]]:
     yield "same answers", "", "", f"{alike.value:.2%} [{alike.low:.2%}, {alike.high:.2%}]"
     sizes = [f"{figures(one.size_bytes / MB)} MB" for one in (old, new)]
     yield "size", *sizes, f"{new.size_bytes / old.size_bytes - 1:+.1%}"
-
-
-def median_ratio(new: Blocks, old: Blocks, level: float) -> Estimate:
-    return ratio(new, old, level)
 
 
 def tail_ratio(new: Blocks, old: Blocks, level: float) -> Estimate:

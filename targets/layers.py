@@ -15,10 +15,10 @@ from targets.devices import Local, open_device
 from targets.gate import Given, asked
 from targets.measure import Bench, Candidate
 from targets.refusal import Unmeasurable
+from targets.runner.ort import HEAVY
 
 IMAGES = 16
 INT8 = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
-HEAVY = ("Conv", "Gemm", "MatMul")
 Tensors = dict[str, NDArray[np.float32]]
 
 

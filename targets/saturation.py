@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from targets.onnx_graph import Graph
+from targets.runner.ort import HEAVY
 
 LIMIT = 2**15 - 1
 # The highest number of an activation: the narrow form keeps to the trained range.
 HIGHEST = {"u8-narrow": 127}
-PRODUCTS = ("Conv", "Gemm", "MatMul")
 
 
 def saturation(model: onnx.ModelProto, form: str) -> dict[str, int]:
@@ -28,7 +28,7 @@ def saturation(model: onnx.ModelProto, form: str) -> dict[str, int]:
         one.node.output[0]: one for one in graph.quantizers if one.node.op_type == "DequantizeLinear"
     }
     for node in graph.nodes:
-        if node.op_type in PRODUCTS and len(node.input) > 1:
+        if node.op_type in HEAVY and len(node.input) > 1:
             flow, weight = (quantized.get(name) for name in node.input[:2])
             if flow is not None and weight is not None and weight.weight:
                 values = graph.array(weight.node.input[0])

@@ -12,7 +12,8 @@ pytest.importorskip("torch", reason="training is torch's")
 import tiny
 
 from pipeline import train
-from pipeline.curves import FOLDER, curves
+from pipeline.curves import curves
+from pipeline.job import CURVES
 from pipeline.schemes import Supervised
 from targets.refusal import Unmeasurable
 
@@ -21,7 +22,7 @@ def test_every_epoch_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     pytest.importorskip("tensorboard", reason="not installed; pip install 'retort[tensorboard]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    monkeypatch.setenv(FOLDER, str(tmp_path / "runs"))
+    monkeypatch.setenv(CURVES, str(tmp_path / "runs"))
     data = tiny.write_set(tmp_path / "set")
     history = train.fit(Supervised(tiny.model(seed=1), 0.0), data, tiny.training(), tmp_path, "here")
     read = EventAccumulator(str(tmp_path / "runs" / "here"))
@@ -35,7 +36,7 @@ def test_every_epoch_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_without_a_folder_nothing_is_imported_or_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(FOLDER, raising=False)
+    monkeypatch.delenv(CURVES, raising=False)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with curves("here") as draw:
         draw(0, {"loss": 1.0})
@@ -43,7 +44,7 @@ def test_without_a_folder_nothing_is_imported_or_written(
 
 
 def test_without_tensorboard_it_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(FOLDER, str(tmp_path))
+    monkeypatch.setenv(CURVES, str(tmp_path))
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(Unmeasurable, match=r"here: .*pip install 'retort\[tensorboard\]'"), curves("here"):
         pass

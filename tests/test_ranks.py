@@ -14,9 +14,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="training is torch's")
 
 
+from pipeline.job import PROCESSES  # noqa: E402
 from pipeline.line import plan  # noqa: E402
 from pipeline.recipe import read_recipe  # noqa: E402
-from pipeline.stage import PROCESSES, Stage, ensure  # noqa: E402
+from pipeline.stage import Stage, ensure  # noqa: E402
 from pipeline.store import Store  # noqa: E402
 from targets.profile import read_profile  # noqa: E402
 from targets.refusal import Refusal  # noqa: E402

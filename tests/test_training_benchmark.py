@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="training is torch's")
 
 from benchmarks.evidence import circumstances, finished
 from benchmarks.training import growth, same
-from benchmarks.training.__main__ import CASES, SIDES, cells, lines
+from benchmarks.training.__main__ import CASES, SIDES, cells, lines, random_pixels
 from benchmarks.training.sides import timed
 
 ROOT = Path(__file__).parent.parent
@@ -23,12 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    arrays: dict[str, Any] = {}
-    for split, count in (("train", 60), ("test", 4)):
-        arrays[f"x_{split}"] = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-        arrays[f"y_{split}"] = np.arange(count) % 2
-    np.savez(tmp_path / "set.npz", **arrays)
+    random_pixels(tmp_path / "set.npz", 60, 2)
     small = {"classes": 2, "images": 8, "pair": ["resnet8", "resnet8"], "batch": 8, "warm": 8, "seconds": 0.1}
     (tmp_path / "spec.json").write_text(
         json.dumps({**small, "data": [str(tmp_path / "set.npz")], "method": "kd"})

@@ -68,7 +68,10 @@ def main(
     rows: list[Row] = []
     runs = [(number, *case, side) for number in range(rounds) for case in CASES for side in SIDES[case[0]]]
     with tempfile.TemporaryDirectory() as folder, Bar("training", len(runs)) as bar:
-        files = [str(path.resolve()) for path in data or [random_pixels(Path(folder) / "random.npz")]]
+        files = [
+            str(path.resolve())
+            for path in data or [random_pixels(Path(folder) / "random.npz", 50_000, CLASSES)]
+        ]
         peaks = [said([sys.executable, "-c", PEAKS])]
         for number, method, batch, side in runs:
             file = Path(folder) / "spec.json"
@@ -88,12 +91,12 @@ def main(
     print("\n".join(lines(table)))
 
 
-def random_pixels(file: Path) -> Path:
-    """As many images as CIFAR-100 has; no loop's speed looks at what is on them."""
+def random_pixels(file: Path, images: int, classes: int) -> Path:
+    """So many training images, and one a class to test; no loop's speed looks at what is on them."""
     generator, arrays = np.random.default_rng(0), {}
-    for split, count in (("train", 50_000), ("test", 10_000)):
+    for split, count in (("train", images), ("test", classes)):
         arrays[f"x_{split}"] = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-        arrays[f"y_{split}"] = np.arange(count) % CLASSES
+        arrays[f"y_{split}"] = np.arange(count) % classes
     np.savez(file, **arrays)
     return file
 

@@ -10,32 +10,23 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
 
 from benchmarks.evidence import RESULTS, busy, circumstances, finished, rows_of, told, write
-from benchmarks.training.__main__ import said
+from benchmarks.training.__main__ import random_pixels, said
 from pipeline.networks import build, macs
 from pipeline.stage import PATIENT
 from targets.progress import Bar
 
 BASE = {"images": 2_560, "classes": 100, "pair": ("resnet20", "resnet8")}
+SPARE = 10  # images of a class that no training sees
 PAIRS = ("resnet56", "resnet20"), ("resnet110", "resnet32"), ("resnet110", "resnet110")
 CASES: list[dict[str, Any]] = [
     *({"images": 640 * times} for times in (1, 4, 16)),
     *({"classes": classes} for classes in (10, 1000)),
     *({"images": 640, "pair": pair} for pair in PAIRS),
 ]
-
-
-def write_set(file: Path, images: int, classes: int) -> None:
-    """So many images of each class, and one to look at."""
-    generator, arrays = np.random.default_rng(0), {}
-    for split, count in (("train", images + 10 * classes), ("test", classes)):
-        arrays[f"x_{split}"] = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-        arrays[f"y_{split}"] = np.arange(count) % classes
-    np.savez(file, **arrays)
 
 
 def work(pair: tuple[str, str], classes: int) -> float:
@@ -57,7 +48,7 @@ def main(
                 spec = {**BASE, **case}
                 file = Path(folder) / f"{spec['images']}-{spec['classes']}.npz"
                 if not file.exists():
-                    write_set(file, spec["images"], spec["classes"])
+                    random_pixels(file, spec["images"] + SPARE * spec["classes"], spec["classes"])
                 more = {"data": [str(file)], "batch": 64, "method": "kd", "warm": 640, "seconds": seconds}
                 asked = {**spec, **more, "images": spec["images"] // spec["classes"]}
                 (Path(folder) / "spec.json").write_text(json.dumps(asked))

@@ -13,8 +13,9 @@ import typer
 from scipy import stats
 
 from benchmarks.evidence import RESULTS, circumstances, finished, rows_of, told, write
+from benchmarks.methods import accuracy
 from pipeline import images, train
-from pipeline.images import TEST, Decoded
+from pipeline.images import Decoded
 from pipeline.line import plan
 from pipeline.model import Model, find_taps
 from pipeline.networks import build
@@ -39,11 +40,6 @@ def network(name: str, data: Decoded) -> Model:
     return Model(made, data.facts.mean, data.facts.std, find_taps(made, data.facts.size))
 
 
-def accuracy(model: Model, data: Decoded) -> float:
-    right = train.answers(model, data, TEST).argmax(1).numpy() == data.labels[data.part(TEST)]
-    return float(100 * right.mean())
-
-
 def student(teacher: Model, data: Decoded, path: str, seed: int, epochs: int) -> float:
     """The test accuracy (per cent) after the last epoch."""
     settings, compiled = PATHS[path]
@@ -57,7 +53,7 @@ def student(teacher: Model, data: Decoded, path: str, seed: int, epochs: int) ->
         run.hasten()
         for epoch in range(epochs):
             run.epoch(epoch, path)
-    return accuracy(learner, data)
+    return 100 * accuracy(learner, data)
 
 
 def cells(rows: list[dict[str, Any]]) -> Iterator[list[str]]:
@@ -96,7 +92,12 @@ def main(
                         {"path": path, "seed": seed, "accuracy": student(teacher, data, path, seed, epochs)}
                     )
                     bar.step(f"{path}, seed {seed}")
-        table = {"rows": rows, "epochs": epochs, "teacher": accuracy(teacher, data), "run": finished(run)}
+        table = {
+            "rows": rows,
+            "epochs": epochs,
+            "teacher": 100 * accuracy(teacher, data),
+            "run": finished(run),
+        }
     write(out, "training-same", table, lines(table))
     print("\n".join(lines(table)))
 
