@@ -26,6 +26,7 @@ from torch import Tensor
 
 from benchmarks.evidence import RESULTS, circumstances, finished, now, write
 from benchmarks.methods_table import markdown, plot
+from benchmarks.packs import load
 from pipeline import train
 from pipeline.datasets import CIFAR, DATASETS, Images
 from pipeline.images import TEST, TRAIN, VALIDATION, Decoded, Facts
@@ -129,7 +130,7 @@ def main(
     unknown = [name for name in chosen if name not in {ALONE, *LOSSES}]
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}; retort methods lists them")
-    source = read_npz(data) if data else DATASETS["cifar100"].load()
+    source = load(data) if data else DATASETS["cifar100"].load()
     teacher, _, student = pair.partition(":")
     key = digest([source.images[:1000].tolist(), len(source.images)])  # type: ignore[union-attr]
     protocol = Protocol(teacher, student, classes, images, epochs, teacher_epochs, batch, lr, schedule, key)
@@ -152,26 +153,6 @@ def draw(told: dict[str, Any], folder: Path, run: dict[str, Any], out: Path) -> 
     write(out, "methods", table, markdown(table))
     (out / "methods.svg").write_text(plot(table), encoding="utf-8")
     return table
-
-
-def read_npz(files: Sequence[Path]) -> Images:
-    """The images of some files as one set; what is of the test split says so."""
-    parts: dict[str, list[Any]] = {"x_train": [], "y_train": [], "x_test": [], "y_test": []}
-    for file in files:
-        if not file.exists():
-            raise typer.BadParameter(f"{file} does not exist")
-        with np.load(file, allow_pickle=False) as arrays:
-            for name in parts:
-                parts[name] += [arrays[name]] if name in arrays.files else []
-    if any(not found for found in parts.values()):
-        raise typer.BadParameter(
-            "--data: x_train, y_train, x_test and y_test are needed, in one file or several"
-        )
-    joined = {name: np.concatenate(found) for name, found in parts.items()}
-    labels = np.concatenate([joined["y_train"], joined["y_test"]]).astype(np.int64)
-    is_test = np.arange(len(labels)) >= len(joined["y_train"])
-    pictures = np.concatenate([joined["x_train"], joined["x_test"]])
-    return Images(pictures, labels, tuple(map(str, range(int(labels.max()) + 1))), is_test)
 
 
 def take(source: Images, classes: int, images: int | None) -> Decoded:

@@ -98,12 +98,14 @@ def bundle(
     Example: retort bundle digits out/ --target cpu
     """
     from pipeline.line import bundle as make
+    from pipeline.recipe import read_recipe
     from targets.bundle import write_bundle
     from targets.profile import read_profile
     from targets.terminal import note
 
     workshop(processes, tensorboard)
-    write_bundle(make(recipe, read_profile(target), "local", store, note), folder)
+    made = make(recipe, *read_recipe(recipe), read_profile(target), "local", store, note)
+    write_bundle(made, folder)
     print(f"{folder}: next, on the machine that reaches the device: retort measure {folder} --device DEVICE")
 
 

@@ -96,7 +96,8 @@ def deploy(
 ) -> dict[str, Any]:
     """The whole line, from a recipe to the report's table, whose ``status`` is the verdict's exit status."""
     check_device(device)
-    bundles = [bundle(recipe, profile, device, root, say) for profile in targets_of(targets)]
+    given = read_recipe(recipe)
+    bundles = [bundle(recipe, *given, profile, device, root, say) for profile in targets_of(targets)]
     for one in bundles:
         # What is built on the device itself can be taken there by hand too.
         if one.profile.remote or one.profile.backend == "tensorrt":
@@ -107,9 +108,16 @@ def deploy(
     return table
 
 
-def bundle(recipe_name: str, profile: Profile, device: str, root: Path, say: Callable[[str], None]) -> Bundle:
+def bundle(
+    name: str,
+    recipe: Recipe,
+    folder: Path,
+    profile: Profile,
+    device: str,
+    root: Path,
+    say: Callable[[str], None],
+) -> Bundle:
     """Everything up to the device: trained, quantized, exported, and the questions it will be asked."""
-    recipe, folder = read_recipe(recipe_name)
     store = Store(root.resolve())
     stages = plan(recipe, folder, profile, device)
     made = {name: ensure(stage, store, say) for name, stage in stages.items()}
@@ -120,7 +128,7 @@ def bundle(recipe_name: str, profile: Profile, device: str, root: Path, say: Cal
     lineage = [{"key": stage.key, **read_json(made[name] / "origin.json")} for name, stage in stages.items()]
     left_float = read_json(made["student int8"] / "history.json")["left_float"]
     return Bundle(
-        recipe=recipe_name,
+        recipe=name,
         profile=profile,
         budgets=recipe.budgets.over(profile.budgets),
         contract=contract,

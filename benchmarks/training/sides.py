@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.methods import network, read_npz, take
+from benchmarks.methods import network, take
+from benchmarks.packs import load
 from benchmarks.training import plain
 from pipeline import train
 from pipeline.images import Decoded
@@ -71,7 +72,7 @@ def timed(steps: Iterator[int], warm: int, seconds: float) -> float:
 
 def main(name: str, file: Path) -> None:
     spec = json.loads(file.read_text())
-    data = take(read_npz([Path(path) for path in spec["data"]]), spec["classes"], spec["images"])
+    data = take(load(spec["data"]), spec["classes"], spec["images"])
     with tempfile.TemporaryDirectory() as scratch:
         rate = timed(SIDES[name](spec, data, Path(scratch)), spec["warm"], spec["seconds"])
     print(json.dumps({"images_per_second": rate, "peak_bytes": memory_peak()}))

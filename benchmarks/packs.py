@@ -1,0 +1,30 @@
+"""Images in .npz files, as a set: x_train, y_train, x_test, y_test (uint8 NHWC), in one file or several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.datasets import Images
+from targets.refusal import Refusal
+
+
+def load(files: Iterable[str | Path]) -> Images:
+    """The images of some files as one set; what is of the test split says so. A recipe's factory can be this."""
+    parts: dict[str, list[Any]] = {"x_train": [], "y_train": [], "x_test": [], "y_test": []}
+    for file in files:
+        if not Path(file).exists():
+            raise Refusal(f"--data: {file} does not exist")
+        with np.load(file, allow_pickle=False) as arrays:
+            for name in parts:
+                parts[name] += [arrays[name]] if name in arrays.files else []
+    if any(not found for found in parts.values()):
+        raise Refusal("--data: x_train, y_train, x_test and y_test are needed, in one file or several")
+    joined = {name: np.concatenate(found) for name, found in parts.items()}
+    labels = np.concatenate([joined["y_train"], joined["y_test"]]).astype(np.int64)
+    is_test = np.arange(len(labels)) >= len(joined["y_train"])
+    pictures = np.concatenate([joined["x_train"], joined["x_test"]])
+    return Images(pictures, labels, tuple(map(str, range(int(labels.max()) + 1))), is_test)
