@@ -1,25 +1,37 @@
-"""Batches of images for training and for looking: augmented as a whole, from arrays mapped into memory."""
+"""Batches of images for training and for looking, on the device where they are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.accelerator import PROCESSOR, spare
 from pipeline.images import Decoded
+from pipeline.recipe import Training
+from pipeline.views import Views, crop_and_flip, cut_out, draw
 from targets.refusal import Refusal
+
+
+class Mixed(NamedTuple):
+    """What mixup has added to each image of a batch. Source: Zhang et al. 2018, arXiv 1710.09412."""
+
+    labels: Tensor  # (N,) int64, of the other image
+    shares: Tensor  # (N,) float32, of the image itself
 
 
 @dataclass(frozen=True)
 class Batch:
     images: Tensor  # (N, 3, H, W) float32 in 0..1, channels last in memory
     labels: Tensor  # (N,) int64
-    indices: Tensor  # (N,) int64
+    indices: Tensor  # (N,) int64, in the processor's memory
     view: int = 0  # the same image in the same view is the same pixels
+    mixed: Mixed | None = None
 
 
 @dataclass(frozen=True)
@@ -34,22 +46,68 @@ class Epoch:
         return torch.Generator().manual_seed((2 * self.seed + what) * 1_000_003 + number)
 
 
+class Pixels:
+    """A set's images and labels for a device: all of them there if they fit, else fetched as they are asked for."""
+
+    def __init__(self, data: Decoded, device: torch.device = PROCESSOR) -> None:
+        self.facts, self.device, self.far = data.facts, device, data.images
+        self.labels = torch.from_numpy(np.array(data.labels)).to(device)
+        fits = data.images.nbytes <= spare(device)
+        self.near = torch.from_numpy(np.array(data.images)).to(device) if fits else None
+        self.colour = (255 * torch.tensor(data.facts.mean)).round().to(torch.uint8).to(device)
+
+    def of(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """(N, H, W, 3) uint8 and (N,) int64; the processor does not wait for a GPU."""
+        there = self.send(torch.from_numpy(indices))
+        found = self.send(fetch(self.far, indices)) if self.near is None else self.near[there]
+        return found, self.labels[there]
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """Pinned, so that a GPU fetches it while the processor goes on."""
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
+
 def training_batches(
-    data: Decoded, which: NDArray[np.int64], size: int, epoch: Epoch, rank: int = 0, ranks: int = 1
+    pixels: Pixels,
+    which: NDArray[np.int64],
+    settings: Training,
+    epoch: Epoch,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> Iterator[Batch]:
     """One epoch in random order, each image shifted by up to an eighth of its side and flipped if it may be.
 
     Of each batch a rank gets its own images, as many as any other. The rest that fills no batch is left out of
     this epoch, as batch statistics of a few images are noise.
     """
-    size = whole(size, len(which), ranks)
+    size = whole(settings.batch, len(which), ranks)
     order = torch.randperm(len(which), generator=epoch.generator(0, epoch.order))
-    views = draw(len(which), data.facts.size, data.facts.flip, epoch.generator(1, epoch.view))
+    views = draw(len(which), pixels.facts, settings, epoch.generator(1, epoch.view))
     for start in range(0, len(order) - size + 1, size):
         own = order[start : start + size][rank::ranks]
         indices = which[own.numpy()]
-        images = crop_and_flip(raw(data, indices), *(one[own] for one in views))
-        yield make(data, indices, images, epoch.view)
+        images, labels = shown(pixels, indices, views.of(own).to(pixels.device), settings.cutout)
+        mixed = None
+        if views.partners is not None and views.shares is not None:
+            others, shares = views.partners[own], views.shares[own].to(pixels.device)
+            theirs = views.of(others).to(pixels.device)
+            added, other_labels = shown(pixels, which[others.numpy()], theirs, settings.cutout)
+            images, mixed = (
+                torch.lerp(added, images, shares[:, None, None, None]),
+                Mixed(other_labels, shares),
+            )
+        yield Batch(images, labels, torch.from_numpy(indices), epoch.view, mixed)
+
+
+def shown(pixels: Pixels, indices: NDArray[np.int64], views: Views, cutout: int) -> tuple[Tensor, Tensor]:
+    """Images in their views, (N, 3, H, W) in 0..1, not mixed yet; and their labels."""
+    found, labels = pixels.of(indices)
+    images = crop_and_flip(found, views.corners, views.mirrored)
+    if views.holes is not None:
+        images = cut_out(images, views.holes, cutout, pixels.colour)
+    return to_unit(images), labels
 
 
 def whole(size: int, images: int, ranks: int) -> int:
@@ -60,44 +118,20 @@ def whole(size: int, images: int, ranks: int) -> int:
     return shared
 
 
-def plain_batches(data: Decoded, which: NDArray[np.int64], size: int) -> Iterator[Batch]:
+def plain_batches(
+    data: Decoded, which: NDArray[np.int64], size: int, device: torch.device = PROCESSOR
+) -> Iterator[Batch]:
     """Every image once, in order, untouched."""
     for start in range(0, len(which), size):
         indices = which[start : start + size]
-        yield make(data, indices, raw(data, indices))
+        images, labels = (fetch(array, indices).to(device) for array in (data.images, data.labels))
+        yield Batch(to_unit(images), labels, torch.from_numpy(indices))
 
 
-def raw(data: Decoded, indices: NDArray[np.int64]) -> Tensor:
-    return torch.from_numpy(np.asarray(data.images[indices]))
-
-
-def make(data: Decoded, indices: NDArray[np.int64], images: Tensor, view: int = 0) -> Batch:
-    labels = torch.from_numpy(np.asarray(data.labels[indices]))
-    return Batch(to_unit(images), labels, torch.from_numpy(indices), view)
+def fetch(array: NDArray[np.generic], indices: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(np.asarray(array[indices]))
 
 
 def to_unit(images: Tensor) -> Tensor:
     """(N, H, W, 3) uint8 → (N, 3, H, W) float32 in 0..1; the memory stays channels last."""
     return images.permute(0, 3, 1, 2).float() / 255
-
-
-def draw(count: int, side: int, flip: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Of each of so many images: where its crop begins, (N, 2) rows and columns; whether it is mirrored, (N,)."""
-    corners = torch.randint(0, 2 * (side // 8) + 1, (count, 2), generator=generator)
-    mirrored = torch.rand(count, generator=generator) < (0.5 if flip else 0.0)
-    return corners, mirrored
-
-
-def crop_and_flip(images: Tensor, corners: Tensor, mirrored: Tensor) -> Tensor:
-    """Zero padding of an eighth a side, a crop back to the size, a mirror for some; (N, H, W, 3) uint8.
-
-    With what ``draw`` gives: the distribution of torchvision's RandomCrop(size, padding=size // 8) and
-    RandomHorizontalFlip.
-    """
-    count, side = images.shape[0], images.shape[1]
-    pad = side // 8
-    padded = torch.nn.functional.pad(images, (0, 0, pad, pad, pad, pad))
-    span = torch.arange(side)
-    rows = corners[:, :1] + span
-    columns = corners[:, 1:] + torch.where(mirrored[:, None], span.flip(0), span)
-    return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]

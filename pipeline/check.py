@@ -7,7 +7,7 @@ import json
 import torch
 
 from pipeline import checkpoint, images
-from pipeline.batches import plain_batches
+from pipeline.batches import Epoch, Pixels, training_batches
 from pipeline.criteria import CRITERIA
 from pipeline.images import TRAIN
 from pipeline.job import Job
@@ -29,15 +29,16 @@ def run(job: Job) -> None:
             if name.startswith(f"{where}.")
         }
         _, models[where] = checkpoint.begin(section, data.facts, inputs, where)
-    few = next(plain_batches(data, data.part(TRAIN), 4))
+    pixels, few = Pixels(data), data.part(TRAIN)[:4]
     student, teachers = models["student"], [models[name] for name in recipe.all_teachers]
     tasks = {"distill": recipe.distill, "quantize": recipe.quantize, "prune": recipe.prune}
     for where, task in tasks.items():
         if task is not None:
             scheme = offline(student, student, teachers, data, task, where, job.scratch)
+            batch = next(training_batches(pixels, few, task, Epoch(0, 0, 0)))
             try:
                 for progress in (0.0, 0.5, 0.99):  # not every loss acts at all times
-                    total = scheme.step(few, progress, torch.Generator())["student"]
+                    total = scheme.step(batch, progress, torch.Generator())["student"]
             except (ValueError, RuntimeError) as error:  # a loss that cannot take these networks
                 raise Refusal(f"{where}.loss: {str(error).splitlines()[0]}") from None
             if not total.isfinite():

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from pipeline import checkpoint, images, train
+from pipeline.accelerator import accelerator
 from pipeline.images import TEST
 from pipeline.job import Job
 from pipeline.networks import macs
@@ -26,9 +27,9 @@ def run(job: Job) -> None:
     batches = len(players) * -(-len(which) // train.LOOK_BATCH)
     with Bar("examine", batches) as bar:
         for name in players:
-            model = checkpoint.load(job.parents[name])
+            model = checkpoint.load(job.parents[name]).to(accelerator())
             np.save(job.out / f"{name}.npy", train.answers(model, data, TEST, bar.step).numpy())
-            grey = torch.full((1, 3, data.facts.size, data.facts.size), 0.5)
+            grey = torch.full((1, 3, data.facts.size, data.facts.size), 0.5, device=accelerator())
             facts[name] = {
                 "network": checkpoint.read(job.parents[name]).network,
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),

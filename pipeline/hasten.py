@@ -20,7 +20,7 @@ COMPILERS = ("g++", "c++", "clang++")
 
 
 def pays(teachers: list[Parts], side: int, images: int) -> bool:
-    """Whether so many images are worth compiling the teachers; and whether there is a compiler."""
+    """Whether so many images are worth compiling the teachers for the processor; and whether there is a compiler."""
     grey = torch.full((1, 3, side, side), 0.5)
     work = images * sum(macs(teacher.like, grey) for teacher in teachers)
     return work >= PAYS and any(map(shutil.which, COMPILERS))
@@ -31,7 +31,9 @@ def hasten(teacher: Parts) -> None:
     assert teacher.plain, "a teacher is a model as it was trained"
     model = copy.deepcopy(teacher.like).eval().requires_grad_(False)
     fold(model)
-    model.network.to(torch.bfloat16)
+    for module in model.network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):  # what normalises stays in float32
+            module.to(torch.bfloat16)
     model.to(memory_format=torch.channels_last)
     teacher.network = teacher.like = model
     teacher.compile()

@@ -15,6 +15,9 @@ from torch import Tensor, distributed, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from pipeline.accelerator import accelerator
+from targets.refusal import Refusal
+
 
 def join() -> None:
     """Meet the others that torchrun has started, if it has."""
@@ -23,7 +26,15 @@ def join() -> None:
     store, number, count = next(rendezvous("env://"))
     # In the store are still the addresses of those who met before a restart: they are found no more.
     own = PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-    distributed.init_process_group("gloo", store=own, rank=number, world_size=count)
+    gpus, here = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
+    if gpus and here > gpus:
+        raise Refusal(
+            f"--processes: {here} on a machine with {gpus} GPUs; one each, or CUDA_VISIBLE_DEVICES= for none"
+        )
+    if gpus:
+        torch.cuda.set_device(accelerator())
+    backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
+    distributed.init_process_group(backend, store=own, rank=number, world_size=count)
 
 
 def rank() -> int:

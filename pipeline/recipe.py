@@ -75,6 +75,10 @@ class Training(Section):
     milestones: tuple[float, ...] = Field((0.625, 0.75, 0.875), description="shares of the run (step)")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the run with a rising learning rate")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    cutout: int = Field(0, ge=0, description="pixels a side of the square that is covered in each image")
+    mixup: NonNegativeFloat = Field(
+        0.0, description="α of the beta distribution of shares that two images are mixed by; 0 is off"
+    )
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the weights' running average; 0 is off")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     replay: int = Field(

@@ -50,8 +50,8 @@ class Replayed:
         if np.isnan(kept[indices, 0]).any():
             with torch.no_grad():
                 found = teacher(batch.images)
-            kept[indices] = torch.cat([found.logits, found.pooled], 1).half().numpy()
-        rows = torch.from_numpy(np.asarray(kept[indices])).float()
+            kept[indices] = torch.cat([found.logits, found.pooled], 1).half().cpu().numpy()
+        rows = torch.from_numpy(np.asarray(kept[indices])).to(batch.images.device, non_blocking=True).float()
         return Outputs(rows[:, : self.classes], rows[:, self.classes :], Untold())
 
     def file(self, view: int) -> np.memmap[Any, Any]:

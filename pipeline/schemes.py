@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,32 @@ class Supervised:
 
     def step(self, batch: Batch, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
         logits = self.players["student"].network(batch.images)[0]
-        return {"student": F.cross_entropy(logits.float(), batch.labels, label_smoothing=self.smoothing)}
+        return {"student": hard_loss(logits.float(), batch, self.smoothing)}
+
+
+def hard_loss(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
+    """Cross-entropy with the labels; of mixed images with both, by their shares."""
+    if batch.mixed is None:
+        return F.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
+    own, other = (
+        F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+        for labels in (batch.labels, batch.mixed.labels)
+    )
+    return torch.lerp(other, own, batch.mixed.shares).mean()
+
+
+class Unclear:
+    """The labels of mixed images, for a loss that wants one an image."""
+
+    @classmethod
+    def __torch_function__(cls, *_: Any) -> NoReturn:
+        raise Refusal(
+            "distill.mixup: a mixed image has two labels, and a loss of the recipe looks at one; drop mixup,"
+            " or that loss"
+        )
+
+    def __getitem__(self, *_: Any) -> NoReturn:
+        self.__torch_function__()
 
 
 @dataclass
@@ -99,14 +124,16 @@ class Offline:
         if self.draw:
             guides = [(self.guides[int(torch.multinomial(self.shares, 1, generator=generator))], 1.0)]
         student = self.student(batch.images)
-        logits, labels = student.logits.float(), batch.labels
+        logits = student.logits.float()
+        labels: Any = batch.labels if batch.mixed is None else Unclear()
+        indices = batch.indices.to(logits.device, non_blocking=True)
         total = logits.new_zeros(())
         if self.hard:  # 0 · loss would still give gradients: zeros, which weight decay follows
-            total = self.hard * F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+            total = self.hard * hard_loss(logits, batch, self.smoothing)
         for guide, share in guides:
             networks = (self.student, guide.teacher)
             kept = partial(guide.replayed.answers, batch, guide.teacher) if guide.replayed else None
-            step = Step(batch.images, labels, batch.indices, student, *networks, progress, generator, kept)
+            step = Step(batch.images, labels, indices, student, *networks, progress, generator, kept)
             for term in guide.terms:
                 weight = share * term.weight_at(progress)
                 if weight:

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torchao.quantization.pt2e import FakeQuantizeBase
 
 from pipeline import ranks
-from pipeline.batches import Epoch, plain_batches, training_batches, whole
+from pipeline.accelerator import PROCESSOR, accelerator, name_of, precision_of
+from pipeline.batches import Batch, Epoch, Pixels, plain_batches, training_batches, whole
 from pipeline.curves import curves
 from pipeline.hasten import hasten, pays
 from pipeline.images import TRAIN, VALIDATION, Decoded
@@ -40,13 +41,14 @@ class History:
     precision: str
     compiled: bool  # the teachers' passes
     ranks: int  # processes that have trained together
+    device: str
     loss: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
     best_epoch: int = -1
 
 
 def fit(scheme: Scheme, data: Decoded, settings: Training, scratch: Path, title: str) -> History:
-    """Train the players; the student's best state on validation is left loaded in it.
+    """Train the players on the accelerator; the student's best state on validation is left in it, on the processor.
 
     Raises Refusal when the loss is no longer a number.
     """
@@ -66,6 +68,8 @@ def fit(scheme: Scheme, data: Decoded, settings: Training, scratch: Path, title:
             bar.step(f"loss {loss:.3f}  validation {validation:.1%}  {rate:,.0f} images/s")
     if run.best:
         run.student.load_state_dict(run.best)
+    for module in run.modules():
+        module.to(PROCESSOR)
     run.student.eval()
     return run.history
 
@@ -76,11 +80,22 @@ class Run:
     def __init__(self, scheme: Scheme, data: Decoded, settings: Training, file: Path) -> None:
         self.scheme, self.data, self.settings, self.file = scheme, data, settings, file
         self.indices = data.part(TRAIN)
-        precision = choose_precision(settings.precision)
+        self.device = accelerator()
+        self.pixels = Pixels(data, self.device)
+        precision = precision_of(self.device) if settings.precision == "auto" else settings.precision
         rest = len(self.indices) * (min(settings.epochs, settings.replay or settings.epochs))
         # Chosen once: a resumed run does as its history says.
-        compiled = precision == "bfloat16" and pays(scheme.teachers, data.facts.size, rest)
-        self.history = History(precision, compiled, ranks.ranks())
+        compiled = (
+            self.device == PROCESSOR
+            and precision == "bfloat16"
+            and pays(scheme.teachers, data.facts.size, rest)
+        )
+        self.history = History(precision, compiled, ranks.ranks(), name_of(self.device))
+        for player in scheme.players.values():
+            player.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            player.beside.to(self.device)
+        for teacher in scheme.teachers:
+            teacher.network.to(self.device)
         self.student = scheme.players["student"].network
         self.average = twin(self.student) if settings.ema else None
         self.best: dict[str, Tensor] = {}
@@ -94,8 +109,6 @@ class Run:
             )
             for name, player in scheme.players.items()
         }
-        for player in scheme.players.values():
-            player.network.to(memory_format=torch.channels_last)
 
     def hasten(self) -> None:
         if self.history.compiled:
@@ -108,20 +121,17 @@ class Run:
         draws = torch.Generator().manual_seed(seed + 1)
         torch.manual_seed(seed + 7_919 * ranks.rank())
         shown = Epoch(self.settings.seed, epoch, epoch % (self.settings.replay or self.settings.epochs))
-        where = ranks.rank(), ranks.ranks()
         size = whole(self.settings.batch, len(self.indices), ranks.ranks())
         steps = len(self.indices) // size
         for player in self.scheme.players.values():
             player.network.train()
             player.beside.train()
-        total = torch.zeros(())
-        for number, batch in enumerate(training_batches(self.data, self.indices, size, shown, *where)):
-            progress = (epoch + number / steps) / self.settings.epochs
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.history.precision == "bfloat16"):
-                losses = self.scheme.step(batch, progress, draws)
-            for name, loss in losses.items():
-                self.update(name, loss, progress)
-            total += sum(loss.detach() for loss in losses.values())
+        batches = training_batches(
+            self.pixels, self.indices, self.settings, shown, ranks.rank(), ranks.ranks()
+        )
+        total = torch.zeros((), device=self.device)
+        for number, batch in enumerate(batches):
+            total += self.step(batch, (epoch + number / steps) / self.settings.epochs, draws)
         ranks.average([total])
         ranks.level(self.modules())
         mean = float(total) / steps
@@ -132,6 +142,15 @@ class Run:
             )
         self.history.loss.append(mean)
         self.choose(epoch)
+
+    def step(self, batch: Batch, progress: float, draws: torch.Generator) -> Tensor:
+        """One step of every player; the sum of their losses, which nobody waits for."""
+        half = self.history.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            losses = self.scheme.step(batch, progress, draws)
+        for name, loss in losses.items():
+            self.update(name, loss, progress)
+        return torch.stack([loss.detach() for loss in losses.values()]).sum()
 
     def modules(self) -> list[nn.Module]:
         """All whose tensors are kept."""
@@ -186,7 +205,7 @@ class Run:
     def resume(self) -> None:
         if not self.file.exists():
             return
-        state: dict[str, Any] = torch.load(self.file, weights_only=True)
+        state: dict[str, Any] = torch.load(self.file, PROCESSOR, weights_only=True)
         for name, player in self.scheme.players.items():
             for module, tensors in zip((player.network, player.beside), state["players"][name], strict=True):
                 module.load_state_dict(tensors)
@@ -194,14 +213,6 @@ class Run:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.best, self.history = state["best"], History(**state["history"])
-
-
-def choose_precision(wanted: str) -> str:
-    """bfloat16 where the processor multiplies it natively; by what it can, so the same on every run here."""
-    if wanted != "auto":
-        return wanted
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if native else "float32"
 
 
 def rate(settings: Training, progress: float) -> float:
@@ -232,17 +243,17 @@ def look(network: nn.Module, data: Decoded) -> float:
 
 @torch.no_grad()
 def answers(network: nn.Module, data: Decoded, which: int, tick: Callable[[], None] = lambda: None) -> Tensor:
-    """Logits (N, C) of every image of a split, in order; the network's mode is as before."""
+    """Logits (N, C) of every image of a split, in order, from where the network is; its mode is as before."""
     was_training = network.training
     moving = [m for m in network.modules() if isinstance(m, FakeQuantizeBase) and m.observer_enabled[0]]
     network.eval()
     for quantizer in moving:
         quantizer.disable_observer()
-    logits = []
-    for batch in plain_batches(data, data.part(which), LOOK_BATCH):
+    device, logits = next(network.parameters()).device, []
+    for batch in plain_batches(data, data.part(which), LOOK_BATCH, device):
         logits.append(network(batch.images)[0].float())
         tick()
     network.train(was_training)
     for quantizer in moving:
         quantizer.enable_observer()
-    return torch.cat(logits)
+    return torch.cat(logits).cpu()

@@ -16,7 +16,7 @@ from tiny import one_thread  # noqa: E402, F401  (for every test here)
 from torch import Tensor, nn  # noqa: E402
 
 from pipeline import train  # noqa: E402
-from pipeline.batches import Batch, Epoch, training_batches  # noqa: E402
+from pipeline.batches import Batch, Epoch, Pixels, training_batches  # noqa: E402
 from pipeline.hasten import COMPILERS, PAYS, fold, hasten, pays  # noqa: E402
 from pipeline.images import TRAIN, Decoded  # noqa: E402
 from pipeline.model import Model, Outputs  # noqa: E402
@@ -44,7 +44,9 @@ class Asked:
 
 
 def batches(data: Decoded, order: int, view: int) -> list[Batch]:
-    return list(training_batches(data, data.part(TRAIN), 9, Epoch(0, order, view)))
+    return list(
+        training_batches(Pixels(data), data.part(TRAIN), tiny.training(batch=9), Epoch(0, order, view))
+    )
 
 
 def replayed(data: Decoded, folder: Path, model: Model) -> Replayed:

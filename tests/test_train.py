@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="training is torch's")
 
 import tiny  # noqa: E402
-from scipy import stats  # noqa: E402
 from tiny import one_thread  # noqa: E402, F401  (for every test here)
 from torch import Tensor, nn  # noqa: E402
-from torchvision.transforms.v2 import functional as vision  # noqa: E402
 
 from pipeline import train  # noqa: E402
-from pipeline.batches import Epoch, crop_and_flip, draw, plain_batches, training_batches  # noqa: E402
+from pipeline.batches import Epoch, Pixels, plain_batches, training_batches  # noqa: E402
 from pipeline.images import TRAIN, VALIDATION, Decoded  # noqa: E402
 from pipeline.losses import Term, bind_losses  # noqa: E402
 from pipeline.quantizer import freeze  # noqa: E402
@@ -229,27 +226,10 @@ def test_an_offline_step_is_the_weighted_sum(data: Decoded) -> None:
     assert not any(p.requires_grad for p in teacher.parameters())
 
 
-@pytest.mark.parametrize("flip", [True, False])
-def test_crops_and_mirrors_are_torchvision_s(flip: bool) -> None:
-    image = torch.arange(1, 8 * 8 * 3 + 1, dtype=torch.uint8).view(8, 8, 3)
-    padded = vision.pad(image.permute(2, 0, 1), [1])
-    expected = []
-    for top, left, mirror in itertools.product(range(3), range(3), (False, True)[: 1 + flip]):
-        crop = vision.crop(padded, top, left, 8, 8)
-        expected.append((vision.horizontal_flip(crop) if mirror else crop).permute(1, 2, 0).numpy().tobytes())
-    assert len(set(expected)) == 9 * (1 + flip)
-    views = draw(200 * len(expected), 8, flip, torch.Generator().manual_seed(5))
-    drawn = crop_and_flip(image.expand(200 * len(expected), 8, 8, 3), *views)
-    counts = dict.fromkeys(expected, 0)
-    for one in drawn.numpy():
-        counts[one.tobytes()] += 1  # a KeyError here is an image that torchvision cannot make
-    assert stats.chisquare(list(counts.values())).pvalue > 0.01
-
-
 def test_an_epoch_shows_each_image_at_most_once_and_leaves_out_another_rest_each_time(data: Decoded) -> None:
     part, left_out = data.part(TRAIN), []
     for seed in range(8):
-        batches = list(training_batches(data, part, 8, Epoch(0, seed, seed)))
+        batches = list(training_batches(Pixels(data), part, tiny.training(batch=8), Epoch(0, seed, seed)))
         assert [len(batch.labels) for batch in batches] == [8, 8, 8]
         shown = torch.cat([batch.indices for batch in batches]).tolist()
         assert len(set(shown)) == 24 and set(shown) <= set(part.tolist())
@@ -259,7 +239,8 @@ def test_an_epoch_shows_each_image_at_most_once_and_leaves_out_another_rest_each
             assert batch.images.shape == (8, 3, tiny.SIDE, tiny.SIDE)
             assert batch.images.min() >= 0 and batch.images.max() <= 1
     assert len(set(left_out)) > 1
-    assert [len(b.labels) for b in training_batches(data, part, 99, Epoch(0, 0, 0))] == [27]
+    one = training_batches(Pixels(data), part, tiny.training(batch=99), Epoch(0, 0, 0))
+    assert [len(batch.labels) for batch in one] == [27]
     plain = list(plain_batches(data, part, 8))
     assert [len(batch.labels) for batch in plain] == [8, 8, 8, 3]
     first = torch.from_numpy(np.array(data.images[part[0]])).permute(2, 0, 1) / 255
