@@ -27,7 +27,7 @@ from torch import Tensor
 from benchmarks.evidence import RESULTS, circumstances, finished, now, write
 from benchmarks.methods_table import markdown, plot
 from benchmarks.packs import load
-from pipeline import train
+from pipeline import checkpoint, train
 from pipeline.datasets import CIFAR, DATASETS, Images
 from pipeline.images import TEST, TRAIN, VALIDATION, Decoded, Facts
 from pipeline.losses import LOSSES
@@ -191,8 +191,7 @@ def teach(protocol: Protocol, source: Images, folder: Path) -> dict[str, Any]:
             for epoch in range(settings.epochs):
                 run.epoch(epoch, "teacher")
                 bar.step(f"loss {run.history.loss[-1]:.3f}")
-        tensors = {name: x.contiguous().clone() for name, x in model.state_dict().items()}
-        save_file(tensors, folder / "teacher.safetensors")
+        save_file(checkpoint.tensors_of(model), folder / "teacher.safetensors")
         write_json(index, {"accuracy": accuracy(model, data), "loss": run.history.loss[-1]})
     return json.loads(index.read_text())  # type: ignore[no-any-return]
 

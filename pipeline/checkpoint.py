@@ -94,12 +94,13 @@ EDITS: dict[str, Callable[[nn.Module, Checkpoint, Mapping[str, Any]], nn.Module]
 
 
 def save(folder: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
-    # Cloned, because safetensors takes no two names for one memory (tied weights).
-    tensors = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
-    }
-    save_file(tensors, folder / "model.safetensors")
+    save_file(tensors_of(model), folder / "model.safetensors")
     (folder / "checkpoint.json").write_text(json.dumps(asdict(checkpoint), indent=1))
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Cloned, because safetensors takes no two names for one memory (tied weights)."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
 
 
 def read(folder: Path) -> Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.batches import Batch, Epoch, Pixels, training_batches  # noqa: E40
 from pipeline.hasten import COMPILERS, PAYS, fold, hasten, pays  # noqa: E402
 from pipeline.images import TRAIN, Decoded  # noqa: E402
 from pipeline.model import Model, Outputs  # noqa: E402
+from pipeline.networks import WideResNet  # noqa: E402
 from pipeline.parts import Parts  # noqa: E402
 from pipeline.recipe import Distill  # noqa: E402
 from pipeline.replay import Replayed  # noqa: E402
@@ -162,11 +164,21 @@ def test_what_cannot_be_traced_or_shares_its_convolution_is_left_as_it_is() -> N
     assert isinstance(shared.network.norm, nn.BatchNorm2d)
 
 
+def normalising_first() -> Parts:
+    """A network whose batch-norms lie before its convolutions, so that none can be folded."""
+    torch.manual_seed(2)
+    return tiny.parts(tiny.wrap(WideResNet(10, 1, tiny.CLASSES), tiny.SIDE))
+
+
 @pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="no C++ compiler; apt-get install g++")
-def test_a_hastened_teacher_says_the_same_whole_and_in_stages() -> None:
+@pytest.mark.parametrize("made", [teacher, normalising_first])
+def test_a_hastened_teacher_says_the_same_whole_and_in_stages(made: Callable[[], Parts]) -> None:
     """As near to float32 as autocast is, or nearly so."""
-    plain, fast, images = teacher(), teacher(), tiny.pictures(6)
+    plain, fast, images = made(), made(), tiny.pictures(6)
     hasten(fast)
+    left = [m for m in fast.network.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert bool(left) == (made is normalising_first)
+    assert all(tensor.dtype == torch.float32 for norm in left for tensor in norm.parameters())
     with torch.no_grad():
         exact = plain(images)
         fed = exact.stages[0]

@@ -10,11 +10,13 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from safetensors.torch import save_file
 from scipy import stats
 
 from benchmarks.evidence import RESULTS, circumstances, finished, rows_of, told, write
 from benchmarks.methods import accuracy
-from pipeline import images, train
+from benchmarks.training import together
+from pipeline import checkpoint, images, train
 from pipeline.images import Decoded
 from pipeline.line import plan
 from pipeline.model import Model, find_taps
@@ -26,12 +28,14 @@ from pipeline.store import Store
 from targets.profile import read_profile
 from targets.progress import Bar
 
+TOGETHER = "bfloat16, two processes"
 # Each path's settings, and whether the teacher is compiled; the first is the plain one.
 PATHS: dict[str, tuple[dict[str, Any], bool]] = {
     "float32": ({"precision": "float32"}, False),
     "bfloat16": ({"precision": "bfloat16"}, False),
     "bfloat16, compiled teacher": ({"precision": "bfloat16"}, True),
     "bfloat16, replay = 4": ({"precision": "bfloat16", "replay": 4}, False),
+    TOGETHER: ({"precision": "bfloat16"}, False),
 }
 
 
@@ -78,19 +82,18 @@ def main(
 ) -> None:
     """Train every path with every seed and write the table."""
     run = circumstances()
-    with tempfile.TemporaryDirectory() as folder:
-        stage = plan(*read_recipe("digits"), read_profile("cpu"))["data"]
-        data = images.read(ensure(stage, Store(Path(folder)), print))
-        torch.manual_seed(0)
-        teacher = network("resnet20", data)
-        train.fit(Supervised(teacher, 0.0), data, Training(epochs=epochs), Path(folder), "teacher")
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        data, teacher = prepare(folder, epochs)
         rows = []
         with Bar("same", seeds * len(PATHS)) as bar:
             for seed in range(seeds):
                 for path in PATHS:
-                    rows.append(
-                        {"path": path, "seed": seed, "accuracy": student(teacher, data, path, seed, epochs)}
-                    )
+                    if path == TOGETHER:
+                        found = together.start(folder, seed, epochs)
+                    else:
+                        found = student(teacher, data, path, seed, epochs)
+                    rows.append({"path": path, "seed": seed, "accuracy": found})
                     bar.step(f"{path}, seed {seed}")
         table = {
             "rows": rows,
@@ -102,6 +105,18 @@ def main(
     print("\n".join(lines(table)))
 
 
+def prepare(folder: Path, epochs: int) -> tuple[Decoded, Model]:
+    """The images and the one teacher of all students, also in the folder for other processes."""
+    stage = plan(*read_recipe("digits"), read_profile("cpu"))["data"]
+    (folder / "set").symlink_to(ensure(stage, Store(folder), print))
+    data = images.read(folder / "set")
+    torch.manual_seed(0)
+    teacher = network("resnet20", data)
+    train.fit(Supervised(teacher, 0.0), data, Training(epochs=epochs), folder, "teacher")
+    save_file(checkpoint.tensors_of(teacher), folder / "teacher.safetensors")
+    return data, teacher
+
+
 def lines(table: dict[str, Any]) -> list[str]:
     seeds = 1 + max(row["seed"] for row in table["rows"])
     head = ("path", "test accuracy, %", "standard deviation", "against float32, points [95 %]")
@@ -109,7 +124,8 @@ def lines(table: dict[str, Any]) -> list[str]:
         "# Whether the fast paths train as well",
         "",
         f"Digits, ResNet20 ({table['teacher']:.2f} %) to ResNet8, KD, {table['epochs']} epochs, the last one's"
-        f" student, {seeds} seeds, 719 test images; paired by seed.",
+        f" student, {seeds} seeds, 719 test images; paired by seed."
+        " Of two processes each has half of every batch, and its own statistics of it.",
         "",
         *rows_of(head, cells(table["rows"])),
         "",

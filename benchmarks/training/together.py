@@ -1,0 +1,44 @@
+"""A student of ``same`` in the processes that torchrun has started: ``together FOLDER SEED EPOCHS``.
+
+FOLDER has ``set/``, the decoded images, and ``teacher.safetensors``. The first rank prints the accuracy.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from pipeline import images, ranks
+
+PROCESSES = 2
+
+
+def start(folder: Path, seed: int, epochs: int) -> float:
+    """The accuracy (per cent) of a student trained so; each process has one thread."""
+    options = ["--standalone", f"--nproc-per-node={PROCESSES}", "-m", "benchmarks.training.together"]
+    words = [sys.executable, "-m", "torch.distributed.run", *options, str(folder), str(seed), str(epochs)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return float(done.stdout.split()[-1])
+
+
+def main(folder: Path, seed: int, epochs: int) -> None:
+    from benchmarks.training.same import TOGETHER, network, student
+
+    torch.set_num_threads(1)
+    ranks.join()
+    data = images.read(folder / "set")
+    teacher = network("resnet20", data)
+    teacher.load_state_dict(load_file(folder / "teacher.safetensors"))
+    accuracy = student(teacher.eval(), data, TOGETHER, seed, epochs)
+    if ranks.rank() == 0:
+        print(accuracy)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
