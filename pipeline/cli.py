@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline import judging, lists
-from pipeline.job import CURVES, PROCESSES
+from pipeline.job import CURVES, NODES, PROCESSES, RENDEZVOUS
 from pipeline.judging import (
     REPORT,
     STORE,
@@ -19,7 +20,9 @@ from pipeline.judging import (
     BaselineOption,
     CurvesOption,
     DeviceOption,
+    NodesOption,
     ProcessesOption,
+    RendezvousOption,
     StoreOption,
     artifact,
 )
@@ -59,6 +62,8 @@ def deploy(
     baseline: BaselineOption = None,
     accept: AcceptOption = "nothing",
     processes: ProcessesOption = 1,
+    nodes: NodesOption = 1,
+    rendezvous: RendezvousOption = None,
     tensorboard: CurvesOption = None,
     out: OutOption = REPORT,
     store: StoreOption = STORE,
@@ -70,16 +75,19 @@ def deploy(
     from pipeline.line import deploy as run
     from targets.terminal import note, tell
 
-    workshop(processes, tensorboard)
+    workshop(processes, nodes, rendezvous, tensorboard)
     accepted = artifact(baseline, store), accept == "not-measured"
     table = run(recipe, target, device, out, store, note, *accepted)
     tell(table, out)
     raise typer.Exit(table["status"])
 
 
-def workshop(processes: int, tensorboard: Path | None) -> None:
+def workshop(processes: int, nodes: int, rendezvous: str | None, tensorboard: Path | None) -> None:
     """What every stage that trains finds in its environment; no tensor depends on it, so no key does."""
-    os.environ[PROCESSES] = str(processes)
+    if nodes > 1 and not re.fullmatch(r"[^\s:]+:\d+", rendezvous or ""):
+        raise Refusal(f"--rendezvous {rendezvous}: {nodes} nodes meet at HOST:PORT of one of them; give that")
+    os.environ[PROCESSES], os.environ[NODES] = str(processes), str(nodes)
+    os.environ[RENDEZVOUS] = rendezvous or ""
     if tensorboard is not None:
         os.environ[CURVES] = str(tensorboard.resolve())
 
@@ -90,6 +98,8 @@ def bundle(
     folder: Annotated[Path, typer.Argument(help="Where the bundle goes.")],
     target: Annotated[str, typer.Option(help="A target's name, or a profile's .toml.")] = "cpu",
     processes: ProcessesOption = 1,
+    nodes: NodesOption = 1,
+    rendezvous: RendezvousOption = None,
     tensorboard: CurvesOption = None,
     store: StoreOption = STORE,
 ) -> None:
@@ -103,7 +113,7 @@ def bundle(
     from targets.profile import read_profile
     from targets.terminal import note
 
-    workshop(processes, tensorboard)
+    workshop(processes, nodes, rendezvous, tensorboard)
     made = make(recipe, *read_recipe(recipe), read_profile(target), "local", store, note)
     write_bundle(made, folder)
     print(f"{folder}: next, on the machine that reaches the device: retort measure {folder} --device DEVICE")

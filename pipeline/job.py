@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Of the environment, for every room that trains: how many processes, and a folder for TensorBoard.
-PROCESSES, CURVES = "RETORT_PROCESSES", "RETORT_TENSORBOARD"
+# Of the environment, for every room that trains: how many processes on how many machines that meet where, and a
+# folder for TensorBoard.
+PROCESSES, NODES, RENDEZVOUS = "RETORT_PROCESSES", "RETORT_NODES", "RETORT_RENDEZVOUS"
+CURVES = "RETORT_TENSORBOARD"
 
 
 @dataclass(frozen=True)

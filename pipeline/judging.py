@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipeline.job import CURVES, PROCESSES
+from pipeline.job import CURVES, NODES, PROCESSES, RENDEZVOUS
 
 if TYPE_CHECKING:
     from targets.gate import Given
@@ -31,6 +31,12 @@ AcceptOption = Annotated[
 StoreOption = Annotated[Path, typer.Option(help="Where artifacts are kept.", envvar="RETORT_STORE")]
 ProcessesOption = Annotated[
     int, typer.Option(help="That train together, by torchrun.", min=1, envvar=PROCESSES)
+]
+NodesOption = Annotated[
+    int, typer.Option(help="Machines that train together, each given the same command.", min=1, envvar=NODES)
+]
+RendezvousOption = Annotated[
+    str | None, typer.Option(help="HOST:PORT of one of them, where they meet.", envvar=RENDEZVOUS)
 ]
 CurvesOption = Annotated[Path | None, typer.Option(help="Folder of the training's curves.", envvar=CURVES)]
 LOCK, REPORT, STORE = Path("retort.lock"), Path("report"), Path(".retort")

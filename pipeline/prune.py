@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -50,8 +50,18 @@ def run(job: Job) -> None:
     assert isinstance(student, Model)
     torch.manual_seed(recipe.seed)
     before = train.look(student, data)
-    with ranks.in_turn():
-        reached, shapes = cut_once(student, data, recipe, job)
+    index, tensors = job.scratch / "cut.json", job.scratch / "cut.safetensors"
+    if (
+        ranks.rank() == 0 and not index.exists()
+    ):  # a run that was interrupted has left its cut: another could end elsewhere
+        made = copy.deepcopy(student)
+        reached, shapes = cut_student(made, data, recipe, job)
+        save_file(checkpoint.tensors_of(made), tensors)
+        write_json(index, {"reached": reached, "shapes": shapes})
+    kept = json.loads(ranks.shared(index))
+    reached, shapes = kept["reached"], kept["shapes"]
+    resize(student.network, shapes)
+    student.load_state_dict(load(ranks.shared(tensors)))
     after = train.look(student, data)
     teachers = checkpoint.load_teachers(job.parents)
     scheme = offline(student, student, teachers, data, recipe, "prune", job.scratch)
@@ -62,16 +72,10 @@ def run(job: Job) -> None:
     (job.out / "history.json").write_text(json.dumps(notes))
 
 
-def cut_once(
+def cut_student(
     student: Model, data: Decoded, recipe: Prune, job: Job
 ) -> tuple[dict[str, Any], dict[str, list[int]]]:
-    """Cut, or take the cut of the first rank, or of a run that was interrupted: another could end elsewhere."""
-    index, tensors = job.scratch / "cut.json", job.scratch / "cut.safetensors"
-    if index.exists():
-        made = json.loads(index.read_text())
-        resize(student.network, made["shapes"])
-        student.load_state_dict(load_file(tensors))
-        return made["reached"], made["shapes"]
+    """Cut in place; what was reached, and the shapes that are no longer what they were."""
     original, multiple = shapes_of(student.network), job.settings["multiple"]
     reached = cut(student, data, recipe, multiple, job)
     shapes = changed(student.network, original)
@@ -80,8 +84,6 @@ def cut_once(
             f"prune: nothing could be removed in multiples of {multiple} channels; drop [prune], try"
             " another criterion, or set channel_multiple lower in the target's profile"
         )
-    save_file({name: tensor.clone() for name, tensor in student.state_dict().items()}, tensors)
-    write_json(index, {"reached": reached, "shapes": shapes})
     return reached, shapes
 
 

@@ -7,8 +7,8 @@ batch-norm's statistics and the losses over pairs of images see a rank's part.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, nn
@@ -58,22 +58,32 @@ def average(tensors: Iterable[Tensor | None]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
+@torch.no_grad()
 def level(modules: Iterable[nn.Module]) -> None:
-    """The first rank's buffers everywhere: running statistics, ranges."""
+    """The first rank's everywhere: running statistics, ranges; and weights, as other processors may round them."""
     if ranks() > 1:
         for module in modules:
-            for buffer in module.buffers():
-                distributed.broadcast(buffer, 0)
+            for tensor in module.state_dict().values():
+                distributed.broadcast(tensor, 0)
 
 
-@contextmanager
-def in_turn() -> Iterator[None]:
-    """The first rank alone, then the others, who find what it has left."""
-    if rank() > 0:
-        wait()
-    yield
-    if rank() == 0:
-        wait()
+def first(value: float) -> float:
+    """The first rank's."""
+    told = torch.tensor([value], dtype=torch.float64)
+    if ranks() > 1:
+        distributed.broadcast(told, 0)
+    return float(told)
+
+
+def shared(file: Path) -> bytes:
+    """What the first rank has in a file, on other machines too; nothing where there is none."""
+    own = file.read_bytes() if rank() == 0 and file.exists() else b""
+    size = int(first(len(own)))
+    if ranks() == 1 or not size:
+        return own
+    content = torch.frombuffer(bytearray(own or bytes(size)), dtype=torch.uint8)
+    distributed.broadcast(content, 0)
+    return content.numpy().tobytes()
 
 
 def wait() -> None:

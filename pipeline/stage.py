@@ -24,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.job import PROCESSES, Job
+from pipeline.job import NODES, PROCESSES, Job
 from pipeline.store import Store, Workplace, digest, digest_file, write_json
 from targets.devices import QUIET
 from targets.refusal import UNDECIDED, Refusal, Unmeasurable
@@ -146,18 +146,19 @@ def work(job: dict[str, Any], place: Workplace) -> None:
     ear, mouth = os.pipe()  # for a refusal: a file could not be written on a full disk
     # The user's folder must not shadow our modules (a recipe's pipeline.py, say).
     environment["PYTHONSAFEPATH"] = "1"
-    processes = int(environment.get(PROCESSES, "1")) if job["room"] in TRAINING else 1
-    start = ["pipeline.stage"]
-    if processes > 1:
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-        start = ["pipeline.launch", str(processes)]
+    processes, nodes = (int(environment.get(name, "1")) for name in (PROCESSES, NODES))
+    start, together = ["pipeline.stage"], processes * nodes > 1 and job["room"] in TRAINING
+    if together:
+        environment.setdefault("OMP_NUM_THREADS", threads(processes))
+        # Not the key: that has this machine's paths.
+        start = ["pipeline.launch", digest([job["room"], job["settings"]])]
     command = [sys.executable, "-m", *start, str(job_file), str(mouth)]
     # stdin never carries anything: it closes when this process dies, and then the child goes too.
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, pass_fds=(mouth,)) as child:
         os.close(mouth)
         with os.fdopen(ear) as told:
             said = told.readline()
-        if said and processes > 1:  # the other ranks may wait for the one that refused
+        if said and together:  # the other ranks may wait for the one that refused
             child.terminate()
         status = child.wait()
     if said:
@@ -168,16 +169,21 @@ def work(job: dict[str, Any], place: Workplace) -> None:
         raise Unmeasurable(f"{job['room']} {ending}; run again, it goes on where it stopped")
 
 
+def threads(processes: int) -> str:
+    """Of each of so many processes that share this machine."""
+    return str(max(1, (os.cpu_count() or 1) // processes))
+
+
 def main(job_file: Path, mouth: int) -> None:
     """The child's side: run the room, tell the parent of a refusal through ``mouth``, an open pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear; we go with it
     threading.Thread(target=follow_parent, daemon=True).start()
     logging.getLogger("torch.utils._pytree").addFilter(lambda record: False)  # torchao's own deprecations
     raw = json.loads(job_file.read_text())
-    out, rank = Path(raw["out"]), int(os.environ.get("RANK", "0"))
+    out, rank = Path(raw["out"]), int(os.environ.get("LOCAL_RANK", "0"))
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun lets no pipe through, but it has it
         mouth = os.open(f"/proc/{os.getppid()}/fd/{mouth}", os.O_WRONLY)
-    if rank > 0:  # its network is the first rank's: nobody reads what it writes, nor what it says
+    if rank > 0:  # its network is the first one's: nobody reads what it writes, nor what it says
         out = Path(raw["scratch"]) / f"rank {rank}"
         out.mkdir(exist_ok=True)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

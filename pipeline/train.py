@@ -172,7 +172,7 @@ class Run:
     def choose(self, epoch: int) -> None:
         """Keep the state that does best on validation; of equals the later, which has trained longer."""
         candidate = self.average if self.average is not None else self.student
-        accuracy = look(candidate, self.data)
+        accuracy = ranks.first(look(candidate, self.data))
         if accuracy >= max(self.history.validation, default=0.0):
             self.history.best_epoch = epoch
             self.best = {name: tensor.clone() for name, tensor in candidate.state_dict().items()}
@@ -203,9 +203,10 @@ class Run:
         part.replace(self.file)
 
     def resume(self) -> None:
-        if not self.file.exists():
+        kept = ranks.shared(self.file)
+        if not kept:
             return
-        state: dict[str, Any] = torch.load(self.file, PROCESSOR, weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(kept), PROCESSOR, weights_only=True)
         for name, player in self.scheme.players.items():
             for module, tensors in zip((player.network, player.beside), state["players"][name], strict=True):
                 module.load_state_dict(tensors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="training is torch's")
 
 
+from typer.testing import CliRunner  # noqa: E402
+
+from pipeline.cli import app  # noqa: E402
 from pipeline.job import PROCESSES  # noqa: E402
 from pipeline.line import plan  # noqa: E402
 from pipeline.recipe import read_recipe  # noqa: E402
-from pipeline.stage import Stage, ensure  # noqa: E402
+from pipeline.stage import TRAINING, Stage, ensure  # noqa: E402
 from pipeline.store import Store  # noqa: E402
 from targets.profile import read_profile  # noqa: E402
 from targets.refusal import Refusal  # noqa: E402
@@ -91,6 +95,47 @@ def test_every_room_that_trains_does_so_in_two_processes(
     histories = [note.get("history", note) for note in notes]
     assert [history["ranks"] for history in histories] == [2, 2, 2, 2]
     assert all(len(history["loss"]) == 1 for history in histories)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        return int(one.getsockname()[1])
+
+
+def test_two_machines_given_the_same_command_make_the_same_networks(recipe: Path, tmp_path: Path) -> None:
+    """Two launchers of this machine with a store each; both cut, though only the first decides where."""
+    more = "\ndistill = { epochs = 1 }\nprune = { macs = 0.6, epochs = 1 }\nquantize = { epochs = 1 }\n"
+    recipe.write_text(recipe.read_text() + more)
+    options = ["--nodes", "2", "--rendezvous", f"localhost:{free_port()}"]
+    machines = []
+    for name in ("first", "second"):
+        words = [str(recipe), str(tmp_path / name), "--store", str(tmp_path / f"store {name}"), *options]
+        command = [sys.executable, "-m", "pipeline.cli", "bundle", *words]
+        environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+        machines.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    for machine in machines:
+        said = machine.communicate()[1]
+        assert machine.returncode == 0, said[-2000:]
+    first, second = (
+        {path.parent.name: path.read_bytes() for path in (tmp_path / f"store {name}").glob("objects/*/*")}
+        for name in ("first", "second")
+    )
+    networks = [key for key in first if key.startswith(TRAINING)]
+    assert len(networks) == 5
+    for key in networks:
+        one, other = (tmp_path / f"store {name}" / "objects" / key for name in ("first", "second"))
+        assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+        note = json.loads((one / "history.json").read_text())
+        assert note.get("history", note)["ranks"] == 2
+    assert second.keys() == first.keys()
+
+
+@pytest.mark.parametrize("given", ["", "--rendezvous head", "--rendezvous head:"])
+def test_machines_that_cannot_meet_are_refused(given: str) -> None:
+    found = CliRunner().invoke(app, ["bundle", "digits", "out", "--nodes", "2", *given.split()])
+    assert isinstance(found.exception, Refusal)
+    assert "2 nodes meet at HOST:PORT of one of them" in str(found.exception)
 
 
 def test_a_refusal_of_all_ranks_is_told_once(

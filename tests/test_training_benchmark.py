@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ pytest.importorskip("torch", reason="training is torch's")
 
 from benchmarks.evidence import circumstances, finished
 from benchmarks.training import growth, same
-from benchmarks.training.__main__ import CASES, SIDES, cells, lines, random_pixels
+from benchmarks.training.__main__ import CASES, SIDES, cells, command, environment, lines, random_pixels, said
 from benchmarks.training.sides import timed
 
 ROOT = Path(__file__).parent.parent
@@ -30,12 +28,9 @@ def spec(tmp_path: Path) -> Path:
     return tmp_path / "spec.json"
 
 
-@pytest.mark.parametrize("side", ["plain", "ours", "ours, replayed"])
-def test_a_side_trains_in_a_process_of_its_own(side: str, spec: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.training.sides", side, str(spec)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+@pytest.mark.parametrize("side", ["plain", "ours", "ours, replayed", "ours, two processes"])
+def test_a_side_trains_in_processes_of_its_own(side: str, spec: Path) -> None:
+    found = said(command(side, Path("not asked"), spec), environment(side))
     assert found["images_per_second"] > 0 and found["peak_bytes"] > 1e7
 
 
@@ -54,6 +49,7 @@ def row(number: int, method: str, batch: int, side: str, rate: float) -> dict[st
 
 def test_ratios_are_taken_within_a_round() -> None:
     rates = {"plain": 100.0, "torchdistill": 80.0, "ours": 300.0, "ours, replayed": 450.0}
+    rates |= {f"{side}, two processes": 1.1 * rates[side] for side in ("ours", "ours, replayed")}
     rows = [
         row(
             number, method, batch, side, rates[side] * (1 + number)
@@ -87,7 +83,7 @@ def test_a_path_is_compared_seed_by_seed() -> None:
         for number, path in enumerate(same.PATHS)
     ]
     found = list(same.cells(rows))
-    assert [line[1] for line in found] == ["85.00", "85.50", "86.00", "86.50"]
+    assert [line[1] for line in found] == [f"{85 + 0.5 * number:.2f}" for number in range(len(same.PATHS))]
     assert found[0][3] == "–" and found[2][3] == "+1.00 [+1.00, +1.00]"
 
 

@@ -21,7 +21,8 @@ import typer
 
 from benchmarks.elsewhere import SILENT, python_with
 from benchmarks.evidence import RESULTS, ROOT, busy, circumstances, finished, rows_of, told, versions, write
-from pipeline.stage import PATIENT
+from benchmarks.training.together import PROCESSES, torchrun
+from pipeline.stage import PATIENT, threads
 from targets.progress import Bar
 
 PAIR, CLASSES = ("resnet56", "resnet20"), 100
@@ -29,10 +30,10 @@ MACS = {
     "teacher": 126.6e6,
     "student": 41.2e6,
 }  # of an image; a training step of the student takes three times its own
-TORCHDISTILL = "torchdistill"
+TORCHDISTILL, TWO = "torchdistill", ", two processes"
 CASES = [(method, batch) for method in ("kd", "srkd") for batch in (64, 256)]
 SIDES = {
-    "kd": ("plain", TORCHDISTILL, "ours", "ours, replayed"),
+    "kd": ("plain", TORCHDISTILL, "ours", "ours, replayed", f"ours{TWO}", f"ours, replayed{TWO}"),
     "srkd": ("plain", "ours"),  # its stages are too large to keep, and torchdistill has no such loss
 }
 PEAKS = """
@@ -80,7 +81,7 @@ def main(
             spec = {"data": files, "classes": CLASSES, "pair": PAIR}
             more = {"images": count // CLASSES, "batch": batch, "method": method, "seconds": seconds}
             file.write_text(json.dumps({**spec, **more, "warm": count}))
-            found = said(command(side, other, file), {} if side in ("plain", TORCHDISTILL) else PATIENT)
+            found = said(command(side, other, file), environment(side))
             rows.append({"round": number, "method": method, "batch": batch, "side": side, **found})
             bar.step(f"{method}, {batch}: {side}")
         peaks.append(said([sys.executable, "-c", PEAKS]))
@@ -104,12 +105,20 @@ def random_pixels(file: Path, images: int, classes: int) -> Path:
 def command(side: str, other: Path, file: Path) -> list[str]:
     if side == TORCHDISTILL:
         return [str(other), str(Path(__file__).with_name("torchdistill_side.py")), str(file)]
-    return [sys.executable, "-m", "benchmarks.training.sides", side, str(file)]
+    start = torchrun("benchmarks.training.sides") if TWO in side else ["-m", "benchmarks.training.sides"]
+    return [sys.executable, *start, side.removesuffix(TWO), str(file)]
 
 
-def said(words: list[str], environment: dict[str, str] | None = None) -> Row:
+def environment(side: str) -> dict[str, str]:
+    """As the line starts its own trainings; the others as they start by themselves."""
+    if side in ("plain", TORCHDISTILL):
+        return {}
+    return {**PATIENT, "OMP_NUM_THREADS": threads(PROCESSES)} if TWO in side else PATIENT
+
+
+def said(words: list[str], more: dict[str, str] | None = None) -> Row:
     """What a contender prints on its last line."""
-    known = {**os.environ, **SILENT, **(environment or {})}
+    known = {**os.environ, **SILENT, **(more or {})}
     done = subprocess.run(words, cwd=ROOT, env=known, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(words)}: {done.stderr[-1000:]}")
@@ -155,7 +164,8 @@ def lines(table: dict[str, Any]) -> list[str]:
         "plain: the public protocol restated (PIL transforms, two loader workers, float32, the teacher in each step,"
         " Retort's losses). torchdistill: its own box, KD loss and ResNets, from PyPI in an environment of its own."
         " ours: the loop of `retort deploy`, its look at the validation split left out, as the others have none."
-        " replayed: with `replay = 1`; its first epoch, which asks the teacher, is the warm-up.",
+        " replayed: with `replay = 1`; its first epoch, which asks the teacher, is the warm-up. two processes: with"
+        " `--processes 2`, half of each batch in each; the memory is of both.",
         "",
         "The roofline: a product of two matrices of 2048 x 2048 runs here at"
         f" {peaks['torch.float32']:,.0f} GFLOP/s in float32 and {peaks['torch.bfloat16']:,.0f} in bfloat16; the share"

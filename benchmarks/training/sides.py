@@ -15,7 +15,7 @@ import torch
 from benchmarks.methods import network, take
 from benchmarks.packs import load
 from benchmarks.training import plain
-from pipeline import train
+from pipeline import ranks, train
 from pipeline.images import Decoded
 from pipeline.recipe import Distill
 from pipeline.schemes import Offline, offline
@@ -65,17 +65,27 @@ def timed(steps: Iterator[int], warm: int, seconds: float) -> float:
     while warm > 0:
         warm -= next(steps)
     started, seen = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
+    while agreed(time.perf_counter() - started) < seconds:
         seen += next(steps)
     return seen / (time.perf_counter() - started)
+
+
+def agreed(value: float) -> float:
+    """The mean over all ranks, so that they do the same."""
+    shared = torch.tensor([value], dtype=torch.float64)
+    ranks.average([shared])
+    return float(shared)
 
 
 def main(name: str, file: Path) -> None:
     spec = json.loads(file.read_text())
     data = take(load(spec["data"]), spec["classes"], spec["images"])
+    ranks.join()
     with tempfile.TemporaryDirectory() as scratch:
         rate = timed(SIDES[name](spec, data, Path(scratch)), spec["warm"], spec["seconds"])
-    print(json.dumps({"images_per_second": rate, "peak_bytes": memory_peak()}))
+    peak = ranks.ranks() * agreed(memory_peak() or 0)
+    if ranks.rank() == 0:
+        print(json.dumps({"images_per_second": rate, "peak_bytes": peak}))
 
 
 if __name__ == "__main__":

@@ -17,11 +17,16 @@ from pipeline import images, ranks
 PROCESSES = 2
 
 
+def torchrun(module: str) -> list[str]:
+    """What Python is told to run a module in so many processes of this machine."""
+    options = ["--standalone", f"--nproc-per-node={PROCESSES}"]
+    return ["-m", "torch.distributed.run", *options, "-m", module]
+
+
 def start(folder: Path, seed: int, epochs: int) -> float:
     """The accuracy (per cent) of a student trained so; each process has one thread."""
-    options = ["--standalone", f"--nproc-per-node={PROCESSES}", "-m", "benchmarks.training.together"]
-    words = [sys.executable, "-m", "torch.distributed.run", *options, str(folder), str(seed), str(epochs)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    words = [*torchrun("benchmarks.training.together"), str(folder), str(seed), str(epochs)]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     return float(done.stdout.split()[-1])
