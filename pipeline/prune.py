@@ -51,24 +51,22 @@ def run(job: Job) -> None:
     torch.manual_seed(recipe.seed)
     before = train.look(student, data)
     index, tensors = job.scratch / "cut.json", job.scratch / "cut.safetensors"
-    if (
-        ranks.rank() == 0 and not index.exists()
-    ):  # a run that was interrupted has left its cut: another could end elsewhere
+    # What an interrupted run has cut stays, and the first rank's is everybody's: another could end elsewhere.
+    if ranks.rank() == 0 and not index.exists():
         made = copy.deepcopy(student)
         reached, shapes = cut_student(made, data, recipe, job)
         save_file(checkpoint.tensors_of(made), tensors)
         write_json(index, {"reached": reached, "shapes": shapes})
     kept = json.loads(ranks.shared(index))
-    reached, shapes = kept["reached"], kept["shapes"]
-    resize(student.network, shapes)
+    resize(student.network, kept["shapes"])
     student.load_state_dict(load(ranks.shared(tensors)))
     after = train.look(student, data)
     teachers = checkpoint.load_teachers(job.parents)
     scheme = offline(student, student, teachers, data, recipe, "prune", job.scratch)
     history = train.fit(scheme, data, recipe.training, job.scratch, "prune")
-    checkpoint.save(job.out, described.edited(edit="cut", shapes=shapes), student)
+    checkpoint.save(job.out, described.edited(edit="cut", shapes=kept["shapes"]), student)
     validation = {"before": before, "cut": after, "trained": train.look(student, data)}
-    notes = {**reached, "validation": validation, "history": asdict(history)}
+    notes = {**kept["reached"], "validation": validation, "history": asdict(history)}
     (job.out / "history.json").write_text(json.dumps(notes))
 
 
