@@ -150,7 +150,7 @@ def lines(table: dict[str, Any]) -> list[str]:
         "",
         "epochs: the teacher's + the student's + quantization-aware ones. Top-1 on the 10,000 test images, mean and"
         " standard deviation over seeds; the student and int8 as ONNX Runtime answers. The published figures are of"
-        " trainings of 180 to 240 epochs, and those of shorter ones here are no match for them.",
+        " trainings of 180 to 240 epochs: a shorter one here is not to be held against them, nor they against it.",
         "",
         *told(table["run"]),
     ]
