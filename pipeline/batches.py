@@ -87,26 +87,24 @@ def training_batches(
     views = draw(len(which), pixels.facts, settings, epoch.generator(1, epoch.view))
     for start in range(0, len(order) - size + 1, size):
         own = order[start : start + size][rank::ranks]
-        indices = which[own.numpy()]
-        images, labels = shown(pixels, indices, views.of(own).to(pixels.device), settings.cutout)
+        images, labels = shown(pixels, which, views, own, settings.cutout)
         mixed = None
         if views.partners is not None and views.shares is not None:
-            others, shares = views.partners[own], views.shares[own].to(pixels.device)
-            theirs = views.of(others).to(pixels.device)
-            added, other_labels = shown(pixels, which[others.numpy()], theirs, settings.cutout)
-            images, mixed = (
-                torch.lerp(added, images, shares[:, None, None, None]),
-                Mixed(other_labels, shares),
-            )
-        yield Batch(images, labels, torch.from_numpy(indices), epoch.view, mixed)
+            shares = views.shares[own].to(pixels.device)
+            added, others = shown(pixels, which, views, views.partners[own], settings.cutout)
+            images, mixed = torch.lerp(added, images, shares[:, None, None, None]), Mixed(others, shares)
+        yield Batch(images, labels, torch.from_numpy(which[own.numpy()]), epoch.view, mixed)
 
 
-def shown(pixels: Pixels, indices: NDArray[np.int64], views: Views, cutout: int) -> tuple[Tensor, Tensor]:
-    """Images in their views, (N, 3, H, W) in 0..1, not mixed yet; and their labels."""
-    found, labels = pixels.of(indices)
-    images = crop_and_flip(found, views.corners, views.mirrored)
-    if views.holes is not None:
-        images = cut_out(images, views.holes, cutout, pixels.colour)
+def shown(
+    pixels: Pixels, which: NDArray[np.int64], views: Views, rows: Tensor, cutout: int
+) -> tuple[Tensor, Tensor]:
+    """Some rows of ``which`` in their views, (N, 3, H, W) in 0..1, not mixed yet; and their labels."""
+    found, labels = pixels.of(which[rows.numpy()])
+    own = views.of(rows).to(pixels.device)
+    images = crop_and_flip(found, own.corners, own.mirrored)
+    if own.holes is not None:
+        images = cut_out(images, own.holes, cutout, pixels.colour)
     return to_unit(images), labels
 
 

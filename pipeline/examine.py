@@ -23,13 +23,13 @@ def run(job: Job) -> None:
     data = images.read(job.parents["data"])
     which = data.part(TEST)
     players = [name for name in job.parents if name != "data"]
-    facts = {}
+    facts, device = {}, accelerator()
     batches = len(players) * -(-len(which) // train.LOOK_BATCH)
     with Bar("examine", batches) as bar:
         for name in players:
-            model = checkpoint.load(job.parents[name]).to(accelerator())
+            model = checkpoint.load(job.parents[name]).to(device)
             np.save(job.out / f"{name}.npy", train.answers(model, data, TEST, bar.step).numpy())
-            grey = torch.full((1, 3, data.facts.size, data.facts.size), 0.5, device=accelerator())
+            grey = torch.full((1, 3, data.facts.size, data.facts.size), 0.5, device=device)
             facts[name] = {
                 "network": checkpoint.read(job.parents[name]).network,
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
