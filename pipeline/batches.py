@@ -31,6 +31,7 @@ class Batch:
     labels: Tensor  # (N,) int64
     indices: Tensor  # (N,) int64, in the processor's memory
     view: int = 0  # the same image in the same view is the same pixels
+    unseen: bool = False  # this view was shown in no epoch before
     mixed: Mixed | None = None
 
 
@@ -44,6 +45,11 @@ class Epoch:
 
     def generator(self, what: int, number: int) -> torch.Generator:
         return torch.Generator().manual_seed((2 * self.seed + what) * 1_000_003 + number)
+
+    @property
+    def unseen(self) -> bool:
+        """The views come in turn, from the first epoch on."""
+        return self.order == self.view
 
 
 class Pixels:
@@ -93,7 +99,7 @@ def training_batches(
             shares = views.shares[own].to(pixels.device)
             added, others = shown(pixels, which, views, views.partners[own], settings.cutout)
             images, mixed = torch.lerp(added, images, shares[:, None, None, None]), Mixed(others, shares)
-        yield Batch(images, labels, torch.from_numpy(which[own.numpy()]), epoch.view, mixed)
+        yield Batch(images, labels, torch.from_numpy(which[own.numpy()]), epoch.view, epoch.unseen, mixed)
 
 
 def shown(

@@ -86,6 +86,13 @@ def shared(file: Path) -> bytes:
     return content.numpy().tobytes()
 
 
+def gathered(own: Tensor) -> Tensor:
+    """The rows of all ranks, (ranks · N, …) of (N, …) each, in the processor's memory."""
+    together = own.new_empty(ranks() * len(own), *own.shape[1:])
+    distributed.all_gather_into_tensor(together, own)
+    return together
+
+
 def wait() -> None:
     if ranks() > 1:
         distributed.barrier()

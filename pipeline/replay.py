@@ -45,13 +45,19 @@ class Replayed:
         self.files: dict[int, np.memmap[Any, Any]] = {}
 
     def answers(self, batch: Batch, teacher: Callable[[Tensor], Outputs]) -> Outputs:
-        """As kept, or asked now and kept; no stages. The same to the bit either way."""
+        """As kept, or asked now and kept; no stages. The same to the bit either way.
+
+        In a view's first epoch each rank asks about its own images and tells the others, who meet them later.
+        """
         indices, kept = batch.indices.numpy(), self.file(batch.view)
         if np.isnan(kept[indices, 0]).any():
             with torch.no_grad():
                 found = teacher(batch.images)
             kept[indices] = torch.cat([found.logits, found.pooled], 1).half().cpu().numpy()
-        rows = torch.from_numpy(np.asarray(kept[indices])).to(batch.images.device, non_blocking=True).float()
+        own = torch.from_numpy(np.asarray(kept[indices]))
+        if batch.unseen and ranks.ranks() > 1:
+            kept[ranks.gathered(batch.indices).numpy()] = ranks.gathered(own).numpy()
+        rows = own.to(batch.images.device, non_blocking=True).float()
         return Outputs(rows[:, : self.classes], rows[:, self.classes :], Untold())
 
     def file(self, view: int) -> np.memmap[Any, Any]:

@@ -7,14 +7,17 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import tiny
 import torch
 from torch import nn
 
 from pipeline import ranks, train
+from pipeline.images import Decoded
 from pipeline.model import Model
-from pipeline.schemes import Scheme, Supervised
+from pipeline.recipe import Distill
+from pipeline.schemes import Scheme, Supervised, offline
 
 
 def without_statistics() -> Model:
@@ -24,9 +27,16 @@ def without_statistics() -> Model:
     return Model(nn.Sequential(*layers, nn.Flatten(), nn.Linear(8, 3)), (0.5,) * 3, (0.25,) * 3, ("1",))
 
 
-def scheme(wanted: dict[str, object], folder: Path) -> Scheme:
-    network = tiny.model(seed=1) if wanted.get("statistics") else without_statistics()
-    plain = Supervised(network, 0.0)
+def distilled(data: Decoded, replay: int, folder: Path) -> Scheme:
+    student, recipe = tiny.model(seed=1), Distill.model_validate({"loss": [{"name": "kd"}], "replay": replay})
+    return offline(student, student, [tiny.model(tiny.WIDE, seed=2)], data, recipe, "distill", folder)
+
+
+def scheme(wanted: dict[str, Any], data: Decoded, folder: Path) -> Scheme:
+    if wanted.get("replay"):
+        plain = distilled(data, wanted["replay"], folder)
+    else:
+        plain = Supervised(tiny.model(seed=1) if wanted.get("statistics") else without_statistics(), 0.0)
 
     def before(number: int) -> float:
         died = folder / "died"
@@ -42,8 +52,9 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     wanted = json.loads((folder / "wanted.json").read_text())
     data = tiny.write_set(folder / f"set {os.environ.get('RANK', '0')}", (32, 12, 6))
-    made = scheme(wanted, folder)
-    history = train.fit(made, data, tiny.training(epochs=wanted["epochs"]), folder, "here")
+    made = scheme(wanted, data, folder)
+    settings = tiny.training(epochs=wanted["epochs"], replay=wanted.get("replay", 0))
+    history = train.fit(made, data, settings, folder, "here")
     state = made.players["student"].network.state_dict()
     torch.save({"state": state, "history": vars(history)}, folder / f"rank {ranks.rank()}.pt")
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training is torch's")
@@ -59,13 +60,23 @@ def test_two_processes_step_as_one(tmp_path: Path) -> None:
     assert first["history"]["loss"] == pytest.approx(alone["history"]["loss"], rel=1e-5)
 
 
-def test_a_killed_rank_comes_back_and_nothing_is_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [{"statistics": True}, {"replay": 2}], ids=str)
+def test_a_killed_rank_comes_back_and_nothing_is_lost(wanted: dict[str, Any], tmp_path: Path) -> None:
     """With batch statistics; in its second epoch of three, two steps in."""
-    whole = trained(tmp_path / "whole", 2, epochs=3, statistics=True)
-    killed = trained(tmp_path / "killed", 2, restarts=1, epochs=3, statistics=True, die=6)
+    whole = trained(tmp_path / "whole", 2, epochs=3, **wanted)
+    killed = trained(tmp_path / "killed", 2, restarts=1, epochs=3, die=6, **wanted)
     assert (tmp_path / "killed" / "died").exists()
     assert furthest(whole[0], killed[0]) == 0 == furthest(whole[0], whole[1])
     assert whole[0]["history"] == killed[0]["history"]
+
+
+def test_what_one_process_has_asked_the_teacher_the_other_knows(tmp_path: Path) -> None:
+    """After one epoch, in which each has seen half of the images."""
+    first, second = trained(tmp_path / "two", 2, replay=1)
+    assert furthest(first, second) == 0
+    files = [np.load(file) for file in sorted(tmp_path.rglob("view 0 rank * of 2.npy"))]
+    assert len(files) == 2 and np.array_equal(*files, equal_nan=True)
+    assert np.flatnonzero(~np.isnan(files[0]).any(1)).tolist() == list(range(32))
 
 
 @pytest.fixture

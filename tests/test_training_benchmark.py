@@ -21,7 +21,14 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
     random_pixels(tmp_path / "set.npz", 60, 2)
-    small = {"classes": 2, "images": 8, "pair": ["resnet8", "resnet8"], "batch": 8, "warm": 8, "seconds": 0.1}
+    small = {
+        "classes": 2,
+        "images": 16,
+        "pair": ["resnet8", "resnet8"],
+        "batch": 8,
+        "warm": 8,
+        "seconds": 0.1,
+    }
     (tmp_path / "spec.json").write_text(
         json.dumps({**small, "data": [str(tmp_path / "set.npz")], "method": "kd"})
     )

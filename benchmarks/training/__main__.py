@@ -79,7 +79,7 @@ def main(
             # A whole number of batches: every epoch of ours is as long as the images that a loader gives.
             count = images * CLASSES // 256 * 256
             spec = {"data": files, "classes": CLASSES, "pair": PAIR}
-            more = {"images": count // CLASSES, "batch": batch, "method": method, "seconds": seconds}
+            more = {"images": count, "batch": batch, "method": method, "seconds": seconds}
             file.write_text(json.dumps({**spec, **more, "warm": count}))
             found = said(command(side, other, file), environment(side))
             rows.append({"round": number, "method": method, "batch": batch, "side": side, **found})

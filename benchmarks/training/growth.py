@@ -50,8 +50,7 @@ def main(
                 if not file.exists():
                     random_pixels(file, spec["images"] + SPARE * spec["classes"], spec["classes"])
                 more = {"data": [str(file)], "batch": 64, "method": "kd", "warm": 640, "seconds": seconds}
-                asked = {**spec, **more, "images": spec["images"] // spec["classes"]}
-                (Path(folder) / "spec.json").write_text(json.dumps(asked))
+                (Path(folder) / "spec.json").write_text(json.dumps({**spec, **more}))
                 words = [
                     sys.executable,
                     "-m",

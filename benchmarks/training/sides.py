@@ -16,7 +16,7 @@ from benchmarks.methods import network, take
 from benchmarks.packs import load
 from benchmarks.training import plain
 from pipeline import ranks, train
-from pipeline.images import Decoded
+from pipeline.images import TEST, TRAIN, Decoded
 from pipeline.recipe import Distill
 from pipeline.schemes import Offline, offline
 from targets.runner.environment import memory_peak
@@ -79,7 +79,9 @@ def agreed(value: float) -> float:
 
 def main(name: str, file: Path) -> None:
     spec = json.loads(file.read_text())
-    data = take(load(spec["data"]), spec["classes"], spec["images"])
+    data = take(load(spec["data"]), spec["classes"], -(-spec["images"] // spec["classes"]))
+    # So many and no more: whole batches, so that none is left over that a teacher was not asked about.
+    data.split[data.part(TRAIN)[spec["images"] :]] = TEST
     ranks.join()
     with tempfile.TemporaryDirectory() as scratch:
         rate = timed(SIDES[name](spec, data, Path(scratch)), spec["warm"], spec["seconds"])

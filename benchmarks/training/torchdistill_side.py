@@ -57,7 +57,7 @@ def box_of(spec):
             },
         },
     }
-    photos = {"train": Photos(spec["data"], spec["classes"] * spec["images"])}
+    photos = {"train": Photos(spec["data"], spec["images"])}
     return get_distillation_box(teacher, student, photos, config, torch.device("cpu"), None, False, 1)
 
 
