@@ -91,8 +91,3 @@ def gathered(own: Tensor) -> Tensor:
     together = own.new_empty(ranks() * len(own), *own.shape[1:])
     distributed.all_gather_into_tensor(together, own)
     return together
-
-
-def wait() -> None:
-    if ranks() > 1:
-        distributed.barrier()

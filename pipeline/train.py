@@ -180,11 +180,8 @@ class Run:
 
     def keep(self) -> None:
         """The first rank's is everybody's."""
-        if ranks.rank() == 0:
-            self.write()
-        ranks.wait()
-
-    def write(self) -> None:
+        if ranks.rank() != 0:
+            return
         state = {
             "players": {
                 name: [player.network.state_dict(), player.beside.state_dict()]
