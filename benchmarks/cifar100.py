@@ -16,6 +16,7 @@ import numpy as np
 import typer
 
 from benchmarks.evidence import RESULTS, circumstances, finished, rows_of, told, write
+from benchmarks.packs import Files
 from pipeline.datasets import CIFAR
 from pipeline.line import bundle
 from pipeline.recipe import Data, Recipe, read_recipe
@@ -36,10 +37,7 @@ PUBLISHED: dict[str, dict[str, float]] = {
 
 
 def main(
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(help=".npz with x_train, y_train, x_test, y_test (uint8 NHWC); repeat."),
-    ] = None,
+    data: Files = None,
     pair: Annotated[list[str] | None, typer.Option(help="A recipe of the table; repeat.")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     teacher_epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from benchmarks.evidence import RESULTS, circumstances, finished, now, write
 from benchmarks.methods_table import markdown, plot
-from benchmarks.packs import load
+from benchmarks.packs import Files, load
 from pipeline import checkpoint, train
 from pipeline.datasets import CIFAR, DATASETS, Images
 from pipeline.images import TEST, TRAIN, VALIDATION, Decoded, Facts
@@ -103,10 +103,7 @@ class Remembered(Parts):
 
 
 def main(
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(help=".npz with x_train, y_train, x_test, y_test (uint8 NHWC); repeat."),
-    ] = None,
+    data: Files = None,
     pair: Annotated[str, typer.Option(help="teacher:student.")] = "resnet32:resnet8",
     method: Annotated[list[str] | None, typer.Option(help="A loss; repeat. All when none is named.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Repeat; 0 to 4 when none is given.")] = None,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
 pytest.importorskip("torch", reason="training is torch's")
 
+import benchmarks.training.__main__ as speed
+from benchmarks import cifar100, methods
 from benchmarks.cifar100 import PUBLISHED, cells, from_files, shortened, spread
 from benchmarks.packs import load
 from pipeline.recipe import read_recipe
@@ -40,11 +45,17 @@ def test_files_are_joined_in_order_and_the_test_split_says_so(files: list[Path])
     assert np.array_equal(np.asarray(found.images).ravel(), np.arange(240, dtype=np.uint8))
 
 
-def test_files_without_a_test_split_are_refused(files: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="x_train, y_train, x_test and y_test are needed"):
+def test_files_without_a_test_split_are_refused(files: list[Path]) -> None:
+    with pytest.raises(Refusal, match="x_train, y_train, x_test, y_test are needed"):
         load(files[:1])
-    with pytest.raises(Refusal, match="does not exist"):
-        load([tmp_path / "none.npz"])
+
+
+@pytest.mark.parametrize("main", [cifar100.main, methods.main, speed.main])
+def test_a_file_that_is_not_there_is_a_wrong_option(main: Callable[..., None]) -> None:
+    app = typer.Typer()
+    app.command()(main)
+    found = CliRunner().invoke(app, ["--data", "none.npz"])
+    assert found.exit_code == 2 and "'none.npz' does not exist" in found.output
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

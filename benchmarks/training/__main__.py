@@ -21,6 +21,7 @@ import typer
 
 from benchmarks.elsewhere import SILENT, python_with
 from benchmarks.evidence import RESULTS, ROOT, busy, circumstances, finished, rows_of, told, versions, write
+from benchmarks.packs import Files
 from benchmarks.training.together import PROCESSES, torchrun
 from pipeline.stage import PATIENT, threads
 from targets.progress import Bar
@@ -53,16 +54,13 @@ Row = dict[str, Any]
 
 
 def main(
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(help=".npz with x_train, y_train, x_test, y_test; repeat. Without: random pixels."),
-    ] = None,
+    data: Files = None,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     seconds: Annotated[float, typer.Option(help="Timed of each contender in each round.", min=1)] = 10.0,
     images: Annotated[int, typer.Option(help="Training images of a class.", min=6)] = 26,
     out: Annotated[Path, typer.Option(help="Where the table goes.")] = RESULTS,
 ) -> None:
-    """Time every contender in every round and write the table."""
+    """Time every contender in every round and write the table; without --data on random pixels."""
     run = circumstances()
     packages = {TORCHDISTILL: "1.1.5", **{name: versions()[name] for name in ("torch", "torchvision")}}
     other = python_with(packages)
