@@ -31,8 +31,8 @@ class Batch:
     labels: Tensor  # (N,) int64
     indices: Tensor  # (N,) int64, in the processor's memory
     view: int = 0  # the same image in the same view is the same pixels
-    unseen: bool = False  # this view was shown in no epoch before
     mixed: Mixed | None = None
+    unseen: bool = False  # this view was shown in no epoch before
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Epoch:
 
     @property
     def unseen(self) -> bool:
-        """The views come in turn, from the first epoch on."""
+        """No epoch before has shown this view: they come in turn."""
         return self.order == self.view
 
 
@@ -99,7 +99,7 @@ def training_batches(
             shares = views.shares[own].to(pixels.device)
             added, others = shown(pixels, which, views, views.partners[own], settings.cutout)
             images, mixed = torch.lerp(added, images, shares[:, None, None, None]), Mixed(others, shares)
-        yield Batch(images, labels, torch.from_numpy(which[own.numpy()]), epoch.view, epoch.unseen, mixed)
+        yield Batch(images, labels, torch.from_numpy(which[own.numpy()]), epoch.view, mixed, epoch.unseen)
 
 
 def shown(

@@ -47,7 +47,8 @@ class Replayed:
     def answers(self, batch: Batch, teacher: Callable[[Tensor], Outputs]) -> Outputs:
         """As kept, or asked now and kept; no stages. The same to the bit either way.
 
-        In a view's first epoch each rank asks about its own images and tells the others, who meet them later.
+        In a view's first epoch each rank asks about its own images and tells the others, who meet them later. An
+        image that this epoch left over is asked about with the batch in which it comes.
         """
         indices, kept = batch.indices.numpy(), self.file(batch.view)
         if np.isnan(kept[indices, 0]).any():
