@@ -86,6 +86,9 @@ def workshop(processes: int, nodes: int, rendezvous: str | None, tensorboard: Pa
     """What every stage that trains finds in its environment; no tensor depends on it, so no key does."""
     if nodes > 1 and not re.fullmatch(r"[^\s:]+:\d+", rendezvous or ""):
         raise Refusal(f"--rendezvous {rendezvous}: {nodes} nodes meet at HOST:PORT of one of them; give that")
+    cores = os.cpu_count() or 1
+    if processes > cores:
+        raise Refusal(f"--processes: {processes} on a machine with {cores} cores; at most one each")
     os.environ[PROCESSES], os.environ[NODES] = str(processes), str(nodes)
     os.environ[RENDEZVOUS] = rendezvous or ""
     if tensorboard is not None:

@@ -148,6 +148,13 @@ def test_machines_that_cannot_meet_are_refused(given: str) -> None:
     assert "2 nodes meet at HOST:PORT of one of them" in str(found.exception)
 
 
+def test_more_processes_than_cores_are_refused() -> None:
+    cores = os.cpu_count() or 1
+    found = CliRunner().invoke(app, ["bundle", "digits", "out", "--processes", str(cores + 1)])
+    assert isinstance(found.exception, Refusal)
+    assert f"{cores + 1} on a machine with {cores} cores" in str(found.exception)
+
+
 def test_a_refusal_of_all_ranks_is_told_once(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
