@@ -85,7 +85,8 @@ def deploy(
 def workshop(processes: int, nodes: int, rendezvous: str | None, tensorboard: Path | None) -> None:
     """What every stage that trains finds in its environment; no tensor depends on it, so no key does."""
     if nodes > 1 and not re.fullmatch(r"[^\s:]+:\d+", rendezvous or ""):
-        raise Refusal(f"--rendezvous {rendezvous}: {nodes} nodes meet at HOST:PORT of one of them; give that")
+        given = rendezvous or "is missing"
+        raise Refusal(f"--rendezvous {given}: {nodes} nodes meet at HOST:PORT of one of them; give that")
     cores = os.cpu_count() or 1
     if processes > cores:
         raise Refusal(f"--processes: {processes} on a machine with {cores} cores; at most one each")
