@@ -182,8 +182,10 @@ def test_a_network_may_call_its_own_part_module(tmp_path: Path) -> None:
             super().__init__()
             self.module = nn.Linear(2, 2)
 
-    torch.save(Own().state_dict(), tmp_path / "own.pth")
-    load_weights(Own(), tmp_path / "own.pth", "here")
+    given, other = Own(), Own()
+    torch.save(given.state_dict(), tmp_path / "own.pth")
+    load_weights(other, tmp_path / "own.pth", "here")
+    assert tiny.same(tiny.state(other), tiny.state(given)) == []
 
 
 class Hostile:

@@ -72,13 +72,11 @@ def main(
             for path in data or [random_pixels(Path(folder) / "random.npz", 50_000, CLASSES)]
         ]
         peaks = [said([sys.executable, "-c", PEAKS])]
+        # A whole number of batches: every epoch of ours is as long as the images that a loader gives.
+        count, file = images * CLASSES // 256 * 256, Path(folder) / "spec.json"
+        spec = {"data": files, "classes": CLASSES, "pair": PAIR, "images": count, "warm": count}
         for number, method, batch, side in runs:
-            file = Path(folder) / "spec.json"
-            # A whole number of batches: every epoch of ours is as long as the images that a loader gives.
-            count = images * CLASSES // 256 * 256
-            spec = {"data": files, "classes": CLASSES, "pair": PAIR}
-            more = {"images": count, "batch": batch, "method": method, "seconds": seconds}
-            file.write_text(json.dumps({**spec, **more, "warm": count}))
+            file.write_text(json.dumps({**spec, "batch": batch, "method": method, "seconds": seconds}))
             found = said(command(side, other, file), environment(side))
             rows.append({"round": number, "method": method, "batch": batch, "side": side, **found})
             bar.step(f"{method}, {batch}: {side}")
