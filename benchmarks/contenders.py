@@ -24,7 +24,8 @@ from pipeline.images import TRAIN, Decoded, Facts
 from pipeline.model import Model
 from pipeline.networks import NETWORKS, build, macs
 from pipeline.onnx_file import Deployed, write
-from pipeline.quantizer import calibrate, convert, prepare, settle
+from pipeline.quantization.grid import convert
+from pipeline.quantization.ptq import calibrated
 from targets.contract import Contract
 from targets.measure import Candidate, Precision
 from targets.profile import Profile
@@ -126,10 +127,8 @@ def halved(one: Subject, multiple: int) -> tuple[Model, float]:
 
 
 def on_grid(one: Subject, model: Model) -> nn.Module:
-    """The line's int8 by calibration: the same four steps as its rooms take."""
-    prepared = prepare(copy.deepcopy(model), one.contract.size, "calibrate")
-    calibrate(prepared, one.data, IMAGES)
-    return convert(settle(model, one.contract.size, prepared))
+    """The line's int8 by calibration."""
+    return convert(calibrated(model, one.data, IMAGES))
 
 
 def reader(feeds: Feeds) -> Any:

@@ -12,6 +12,7 @@ from pipeline.criteria import CRITERIA
 from pipeline.images import TRAIN
 from pipeline.job import Job
 from pipeline.model import Model
+from pipeline.quantization.ptq import prepare, prove_equal
 from pipeline.recipe import Recipe
 from pipeline.schemes import offline
 from targets.refusal import Refusal, unknown
@@ -31,6 +32,16 @@ def run(job: Job) -> None:
         _, models[where] = checkpoint.begin(section, data.facts, inputs, where)
     pixels, few = Pixels(data), data.part(TRAIN)[:4]
     student, teachers = models["student"], [models[name] for name in recipe.all_teachers]
+    try:
+        prove_equal(student, prepare(student, data.facts.size), data.facts.size)
+    except Refusal:
+        raise
+    except Exception as error:  # whatever the user's own code makes torch.export raise
+        line = (str(error).splitlines() or [""])[0]
+        raise Refusal(
+            f"student: no graph can be captured of it ({type(error).__name__}: {line}); its forward must not"
+            " depend on the values of a tensor"
+        ) from None
     tasks = {"distill": recipe.distill, "quantize": recipe.quantize, "prune": recipe.prune}
     for where, task in tasks.items():
         if task is not None:

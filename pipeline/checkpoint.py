@@ -7,6 +7,7 @@ An edit is a small JSON table with a name of ``EDITS``.
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from pipeline.cutting import resize
 from pipeline.images import Facts
 from pipeline.model import Model, check_answers, find_taps
 from pipeline.networks import build
-from pipeline.quantizer import freeze, prepare
+from pipeline.quantization.ptq import prepare
 from pipeline.recipe import Network, teacher_names
 from targets.refusal import Refusal, unknown
 
@@ -78,7 +79,7 @@ def begin(section: Network, facts: Facts, inputs: Mapping[str, Path], where: str
 
 
 def quantized(model: nn.Module, checkpoint: Checkpoint, edit: Mapping[str, Any]) -> nn.Module:
-    return prepare(model, checkpoint.size, "grid")
+    return prepare(model, checkpoint.size)
 
 
 def cut(model: nn.Module, checkpoint: Checkpoint, edit: Mapping[str, Any]) -> nn.Module:
@@ -108,11 +109,20 @@ def read(folder: Path) -> Checkpoint:
 
 
 def load(folder: Path) -> nn.Module:
-    """The trained network, in evaluation mode, its ranges (if it has any) at rest."""
+    """The trained network, in evaluation mode."""
     model = read(folder).build()
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    model.eval()
-    return freeze(model)
+    load_tensors(model, load_file(folder / "model.safetensors"))
+    return model.eval()
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """All of a module's tensors. The versions of its layers' formats are taken from the module itself.
+
+    Without a version a layer takes the tensors for those of its oldest release (torchvision's MNASNet does).
+    """
+    versioned = OrderedDict(tensors)
+    versioned._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
+    module.load_state_dict(versioned)
 
 
 def load_teachers(parents: Mapping[str, Path]) -> list[Model]:
@@ -163,4 +173,4 @@ def load_weights(network: nn.Module, path: Path, where: str) -> None:
     extra = sorted(set(given) - set(wanted))
     if extra:
         raise Refusal(f"{where}: {path} has {len(extra)} tensors too many, such as '{extra[0]}'")
-    network.load_state_dict(given)
+    load_tensors(network, given)

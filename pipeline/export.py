@@ -19,7 +19,7 @@ from pipeline.batches import plain_batches
 from pipeline.images import VALIDATION, Decoded
 from pipeline.job import Job
 from pipeline.onnx_file import Deployed
-from pipeline.quantizer import convert
+from pipeline.quantization.grid import convert
 from targets.contract import Contract
 from targets.refusal import Refusal
 from targets.runner.backends import Backend
@@ -52,10 +52,13 @@ def run(job: Job) -> None:
 def compare(
     deployed: nn.Module, path: Path, contract: Contract, data: Decoded, tolerance: float
 ) -> dict[str, Any]:
-    """Torch and the file's own runtime on the same validation images. Raises Refusal when they part."""
+    """Torch and the file's own runtime on the same validation images. Raises Refusal when they part.
+
+    What the file says is compared, operator by operator; int8 kernels that saturate are the targets' to judge.
+    """
     which = data.part(VALIDATION)[:COMPARED]
     backend = Backend(READERS[path.suffix[1:]])
-    session = backend.load(str(path), {"threads": 1})
+    session = backend.load(str(path), {"threads": 1, "exact": True})
     expected, found = [], []
     for batch in plain_batches(data, which, 1 if path.suffix == ".tflite" else 32):
         raw = contract.prepare(data.images[batch.indices.numpy()])

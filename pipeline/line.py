@@ -20,7 +20,7 @@ from targets.answers import Exam
 from targets.bundle import Bundle, prove, report_of, write_bundle
 from targets.contract import read_contract
 from targets.devices import check_device
-from targets.measure import Candidate
+from targets.measure import Candidate, Method
 from targets.profile import Profile, targets_of
 from targets.report import network_table, write_report
 from targets.runner.backends import Backend, Precision
@@ -59,11 +59,16 @@ def plan(recipe: Recipe, folder: Path, profile: Profile, device: str = "local") 
         converter = {"converter": version("litert-torch")}
         forms["tflite"] = {"layout": profile.layout, "format": "tflite", **converter}
     for name, network in networks.items():
-        trained = {"data": data, **teachers, "student": network}
-        int8 = stages[f"{name} int8"] = Stage("quantize", settings["quantize"], trained)
-        for kind, form in forms.items():
-            stages[f"{name} {kind}"] = Stage("export", form, {"data": data, "checkpoint": network})
-            stages[f"{name} int8 {kind}"] = Stage("export", form, {"data": data, "checkpoint": int8})
+        calibration = {"calibration": recipe.quantize.calibration}
+        calibrated = Stage("calibrate", calibration, {"data": data, "student": network})
+        checkpoints = {name: network, f"{name} ptq": calibrated}
+        if recipe.quantize.method == "qat":
+            parents = {"data": data, **teachers, "student": network, "calibrated": calibrated}
+            checkpoints[f"{name} qat"] = Stage("quantize", settings["quantize"], parents)
+        stages |= checkpoints
+        for key, checkpoint in checkpoints.items():
+            for kind, form in forms.items():
+                stages[f"{key} {kind}"] = Stage("export", form, {"data": data, "checkpoint": checkpoint})
     stages["answers"] = Stage("examine", {}, {"data": data, **teachers, **networks})
     return stages
 
@@ -126,7 +131,7 @@ def bundle(
     contract = read_contract(onnx.load(candidates[0].model))
     assert contract is not None, "export writes it"
     lineage = [{"key": stage.key, **read_json(made[name] / "origin.json")} for name, stage in stages.items()]
-    left_float = read_json(made["student int8"] / "history.json")["left_float"]
+    left_float = read_json(made["student ptq"] / "history.json")["left_float"]
     return Bundle(
         recipe=name,
         profile=profile,
@@ -141,19 +146,28 @@ def bundle(
 
 
 def candidates_of(made: Mapping[str, Path], precisions: Sequence[Precision]) -> list[Candidate]:
-    """Everything that could ship: each network in float32, in the runtime's own float, and in int8."""
+    """Everything that could ship: each network in float32, in the runtime's own float, and in int8.
+
+    Where int8 was trained, the calibrated int8 that the training started from is a candidate too.
+    """
     candidates = []
     for network, prefix in (("student", ""), ("pruned", "pruned-")):
-        if network in made:
-            for precision in precisions:
-                name = "float" if precision == "float32" else precision
-                checkpoint = f"{network} int8" if precision == "int8" else network
-                model = made[f"{checkpoint} onnx"] / "model.onnx"
-                lite = (
-                    made[f"{checkpoint} tflite"] / "model.tflite" if f"{checkpoint} tflite" in made else None
-                )
-                candidates.append(Candidate(f"{prefix}{name}", model, precision, network, lite))
+        methods: list[Method] = [method for method in ("ptq", "qat") if f"{network} {method}" in made]
+        plain: list[Method] = [""]
+        for precision in precisions if network in made else ():
+            for method in methods if precision == "int8" else plain:
+                key = f"{network} {method}".strip()
+                lite = made[f"{key} tflite"] / "model.tflite" if f"{key} tflite" in made else None
+                name = prefix + candidate_name(precision, method, methods)
+                onnx_file = made[f"{key} onnx"] / "model.onnx"
+                candidates.append(Candidate(name, onnx_file, precision, network, lite, method))
     return candidates
+
+
+def candidate_name(precision: Precision, method: Method, methods: Sequence[Method]) -> str:
+    if precision == "float32":
+        return "float"
+    return "int8-ptq" if method == "ptq" and len(methods) > 1 else precision
 
 
 def read_exam(folder: Path) -> tuple[Exam, list[dict[str, Any]]]:

@@ -27,7 +27,8 @@ from pipeline.images import TRAIN, VALIDATION, Decoded
 from pipeline.job import Job
 from pipeline.model import Model
 from pipeline.onnx_file import Deployed, write
-from pipeline.quantizer import calibrate, convert, prepare, settle
+from pipeline.quantization.grid import convert
+from pipeline.quantization.ptq import calibrated
 from pipeline.recipe import Prune
 from pipeline.schemes import offline
 from pipeline.store import write_json
@@ -143,9 +144,7 @@ class Probe:
         self.uncut = Candidate("uncut", self.export(student, "uncut"), "int8")
 
     def export(self, student: Model, name: str) -> Path:
-        prepared = prepare(copy.deepcopy(student), self.data.facts.size, "calibrate")
-        calibrate(prepared, self.data, PROBE_IMAGES)
-        grid = settle(student, self.data.facts.size, prepared)
+        grid = calibrated(student, self.data, PROBE_IMAGES)
         path = self.job.scratch / f"{name}.onnx"
         write(Deployed(convert(grid), self.profile.layout), self.contract, self.profile.opset, path)
         return path

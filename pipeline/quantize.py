@@ -1,4 +1,7 @@
-"""quantize: the student's int8 grid, by calibration and, for ``qat``, by training on it with the teacher."""
+"""quantize: train the student on its calibrated int8 grid with the teacher watching (quantization-aware training).
+
+Training starts from the calibrated grid and counts it as a candidate, so it never ends below it on validation.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ import json
 from dataclasses import asdict
 
 import torch
+from torch import fx
 
 from pipeline import checkpoint, images, train
 from pipeline.job import Job
 from pipeline.model import Model
-from pipeline.quantizer import calibrate, left_float, prepare, settle
 from pipeline.recipe import Quantize
 from pipeline.schemes import offline
 
@@ -19,18 +22,10 @@ def run(job: Job) -> None:
     recipe = Quantize.model_validate(job.settings)
     data = images.read(job.parents["data"])
     torch.manual_seed(recipe.seed)
-    described, student = checkpoint.read(job.parents["student"]), checkpoint.load(job.parents["student"])
-    assert isinstance(student, Model)
-    prepared = prepare(student, described.size, "train" if recipe.method == "qat" else "calibrate")
-    calibrate(prepared, data, recipe.calibration)
-    history = None
-    if recipe.method == "qat":
-        teachers = checkpoint.load_teachers(job.parents)
-        scheme = offline(prepared, student, teachers, data, recipe, "quantize", job.scratch)
-        history = asdict(train.fit(scheme, data, recipe.training, job.scratch, "quantize"))
-        trained = prepared.state_dict()
-        student.load_state_dict({name: trained[name] for name in student.state_dict()})
-    grid = settle(student, described.size, prepared)
-    checkpoint.save(job.out, described.edited(edit="quantize"), grid)
-    notes = {"history": history, "left_float": left_float(grid)}
-    (job.out / "history.json").write_text(json.dumps(notes))
+    student, grid = checkpoint.load(job.parents["student"]), checkpoint.load(job.parents["calibrated"])
+    assert isinstance(student, Model) and isinstance(grid, fx.GraphModule), "a float model and its grid"
+    teachers = checkpoint.load_teachers(job.parents)
+    scheme = offline(grid, student, teachers, data, recipe, "quantize", job.scratch)
+    history = train.fit(scheme, data, recipe.training, job.scratch, "quantize")
+    checkpoint.save(job.out, checkpoint.read(job.parents["calibrated"]), grid)
+    (job.out / "history.json").write_text(json.dumps(asdict(history)))

@@ -104,15 +104,31 @@ class Network(Section):
     def _short(cls, value: Any) -> Any:
         return {"network": value} if isinstance(value, str) else value
 
+    @property
+    def random(self) -> bool:
+        """Whether its weights surely are: a factory of the user's, or arguments, may bring their own."""
+        own = ":" in self.network or any(name in self.arguments for name in ("pretrained", "weights"))
+        return self.weights is None and not own
+
 
 class Teacher(Network, Training):
+    """A given teacher is taken as it is unless the recipe asks for epochs. That is settled here, once."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, value: Any) -> Any:
+        given = isinstance(value, dict) and value.get("weights") is not None
+        return {"epochs": 0, **value} if given else value
+
+    @model_validator(mode="after")
+    def _taught(self) -> Teacher:
+        if self.epochs == 0 and self.random:
+            raise ValueError("epochs = 0 leaves a teacher with random weights; give weights, or epochs")
+        return self
+
     @property
     def training(self) -> Training:
-        """A given teacher is taken as it is, unless the recipe asks for epochs."""
-        fields = {name: getattr(self, name) for name in Training.model_fields}
-        if self.weights is not None and "epochs" not in self.model_fields_set:
-            fields["epochs"] = 0
-        return Training(**fields)
+        return Training(**{name: getattr(self, name) for name in Training.model_fields})
 
 
 class Loss(Section):
@@ -185,6 +201,14 @@ class Recipe(Section):
     prune: Prune | None = None
     quantize: Quantize = Quantize()
     budgets: Budgets = Budgets(drop_vs_float=1.0)
+
+    @model_validator(mode="after")
+    def _student_taught(self) -> Recipe:
+        if self.distill.epochs == 0 and self.student.random:
+            raise ValueError(
+                "distill.epochs = 0 leaves a student with random weights; give student.weights, or epochs"
+            )
+        return self
 
     @property
     def all_teachers(self) -> dict[str, Teacher]:

@@ -6,6 +6,7 @@ not been: each epoch's randomness comes from the seed and the epoch's number alo
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import os
@@ -17,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchao.quantization.pt2e import FakeQuantizeBase
 
 from pipeline import ranks
 from pipeline.accelerator import PROCESSOR, accelerator, name_of, precision_of
@@ -25,7 +25,6 @@ from pipeline.batches import Batch, Epoch, Pixels, plain_batches, training_batch
 from pipeline.curves import curves
 from pipeline.hasten import hasten, pays
 from pipeline.images import TRAIN, VALIDATION, Decoded
-from pipeline.quantizer import twin
 from pipeline.recipe import Training
 from pipeline.schemes import Scheme
 from targets.progress import Bar
@@ -36,12 +35,17 @@ LOOK_BATCH = 256
 
 @dataclass
 class History:
-    """What the training saw: a row an epoch, and the epoch whose tensors were kept (chosen on validation)."""
+    """What the training saw: a row an epoch, and the epoch whose tensors were kept (chosen on validation).
+
+    ``start`` is the validation accuracy of the network that was given to the training, which is kept (epoch -1) where
+    no epoch does as well.
+    """
 
     precision: str
     compiled: bool  # the teachers' passes
     ranks: int  # processes that have trained together
     device: str
+    start: float = 0.0
     loss: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
     best_epoch: int = -1
@@ -56,6 +60,8 @@ def fit(scheme: Scheme, data: Decoded, settings: Training, scratch: Path, title:
     torch.manual_seed(settings.seed)
     run = Run(scheme, data, settings, scratch / f"{title}.pt")
     run.resume()
+    if not run.history.loss:
+        run.begin()
     run.hasten()
     with Bar(title, settings.epochs, done=len(run.history.loss)) as bar, curves(title) as draw:
         for epoch in range(len(run.history.loss), settings.epochs):
@@ -66,8 +72,7 @@ def fit(scheme: Scheme, data: Decoded, settings: Training, scratch: Path, title:
             loss, validation = run.history.loss[-1], run.history.validation[-1]
             draw(epoch, {"loss": loss, "validation": validation, "images per second": rate})
             bar.step(f"loss {loss:.3f}  validation {validation:.1%}  {rate:,.0f} images/s")
-    if run.best:
-        run.student.load_state_dict(run.best)
+    run.student.load_state_dict(run.best)
     for module in run.modules():
         module.to(PROCESSOR)
     run.student.eval()
@@ -97,7 +102,7 @@ class Run:
         for teacher in scheme.teachers:
             teacher.network.to(self.device)
         self.student = scheme.players["student"].network
-        self.average = twin(self.student) if settings.ema else None
+        self.average = copy.deepcopy(self.student) if settings.ema else None
         self.best: dict[str, Tensor] = {}
         self.optimisers = {
             name: torch.optim.SGD(
@@ -169,13 +174,18 @@ class Run:
         if self.average is not None and name == "student":
             blend(self.average, self.student, self.settings.ema)
 
+    def begin(self) -> None:
+        """The network as it was given is the first candidate: a trained one never ends below it on validation."""
+        self.history.start = ranks.first(look(self.student, self.data))
+        self.best = copied(self.student)
+
     def choose(self, epoch: int) -> None:
         """Keep the state that does best on validation; of equals the later, which has trained longer."""
         candidate = self.average if self.average is not None else self.student
         accuracy = ranks.first(look(candidate, self.data))
-        if accuracy >= max(self.history.validation, default=0.0):
+        if accuracy >= max(self.history.start, *self.history.validation, 0.0):
             self.history.best_epoch = epoch
-            self.best = {name: tensor.clone() for name, tensor in candidate.state_dict().items()}
+            self.best = copied(candidate)
         self.history.validation.append(accuracy)
 
     def keep(self) -> None:
@@ -213,6 +223,10 @@ class Run:
         self.best, self.history = state["best"], History(**state["history"])
 
 
+def copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
 def rate(settings: Training, progress: float) -> float:
     """The learning rate's factor after a share of the training."""
     if progress < settings.warmup:
@@ -234,24 +248,19 @@ def blend(average: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def look(network: nn.Module, data: Decoded) -> float:
-    """Accuracy (0..1) on the validation split, in float32, ranges at rest."""
+    """Accuracy (0..1) on the validation split, in float32."""
     logits = answers(network, data, VALIDATION)
     return float((logits.argmax(1) == torch.from_numpy(data.labels[data.part(VALIDATION)])).float().mean())
 
 
 @torch.no_grad()
 def answers(network: nn.Module, data: Decoded, which: int, tick: Callable[[], None] = lambda: None) -> Tensor:
-    """Logits (N, C) of every image of a split, in order, from where the network is; its mode is as before."""
+    """Logits (N, C) of every image of a split, in order, computed where the network is; its mode is as before."""
     was_training = network.training
-    moving = [m for m in network.modules() if isinstance(m, FakeQuantizeBase) and m.observer_enabled[0]]
     network.eval()
-    for quantizer in moving:
-        quantizer.disable_observer()
     device, logits = next(network.parameters()).device, []
     for batch in plain_batches(data, data.part(which), LOOK_BATCH, device):
         logits.append(network(batch.images)[0].float())
         tick()
     network.train(was_training)
-    for quantizer in moving:
-        quantizer.enable_observer()
     return torch.cat(logits).cpu()

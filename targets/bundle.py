@@ -82,7 +82,8 @@ def prove(
     verdict = replace(judge(found, bundle.budgets, exam), accept=accept)
     table = target_table(profile, device, verdict, exam, found, bundle.networks)
     answers = {name: one.logits for name, one in found.candidates.items()}
-    return Proof(table, {} if found.simulated else answers)
+    int8 = [name for name, one in found.candidates.items() if one.precision == "int8"]
+    return Proof(table, {} if found.simulated else answers, int8)
 
 
 def report_of(bundles: Sequence[Bundle], proofs: Sequence[Proof]) -> dict[str, Any]:

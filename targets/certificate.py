@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -21,6 +21,7 @@ class Proof:
 
     table: dict[str, Any]
     answers: Answers
+    int8: Collection[str] = ()  # the candidates in int8
 
 
 def certificate(proofs: Sequence[Proof]) -> list[dict[str, Any]]:
@@ -31,7 +32,7 @@ def certificate(proofs: Sequence[Proof]) -> list[dict[str, Any]]:
     rows = []
     for first, second in combinations([proof for proof in proofs if proof.answers], 2):
         for name in first.answers:
-            if "int8" in name and name in second.answers:
+            if name in first.int8 and name in second.answers:
                 mine, theirs = first.answers[name], second.answers[name]
                 rows.append(
                     {

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -25,6 +25,7 @@ from targets.saturation import saturation
 from targets.statistics import ERROR, LOOKS, until_sure
 
 Blocks = list[list[list[float]]]  # processes, blocks, seconds
+Method = Literal["", "ptq", "qat"]  # how an int8 network came to its grid: calibrated, or trained on it
 EMULATED = "the processor is emulated, and an emulated time is no latency"
 STAND_IN = "this machine answered in the device's place, and its times say nothing of the device's"
 
@@ -42,6 +43,7 @@ class Candidate:
     precision: Precision
     network: str = ""  # whose weights these are: a name of the report's networks
     lite: Path | None = None  # the same tensors as a .tflite, for LiteRT, which takes no ONNX file
+    method: Method = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Measured:
     blocks: Blocks
     facts: dict[str, Any]  # of the build: operators that run, and how
     network: str = ""
+    precision: Precision = "float32"
+    method: Method = ""
     no_tails: str = ""  # why only medians are known of its times, where that is so
     here: NDArray[np.float32] | None = None  # what ONNX Runtime answers on this machine with the same weights
 
@@ -241,7 +245,8 @@ def untimed(bench: Bench, everything: Sequence[Candidate], out: Path, bar: Bar) 
         if OPERATORS in facts[one.name]:
             (out / f"{one.name}.{OPERATORS}.config").write_text(facts[one.name][OPERATORS])
         bar.step(f"asked {one.name}")
-        seen[one.name] = Measured(file, file.stat().st_size, memory, logits, [], facts[one.name], one.network)
+        whose = (one.network, one.precision, one.method)
+        seen[one.name] = Measured(file, file.stat().st_size, memory, logits, [], facts[one.name], *whose)
     return seen
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from targets.answers import Exam, accuracy_lines
+from targets.answers import Exam, accuracy_lines, flips
 from targets.budgets import Budgets
 from targets.lines import UNITS, Line, Outcome, at_most, per_cent_more
 from targets.measure import Measured, Measurement
+from targets.paired import paired_drop
 from targets.refusal import FAILED, PASSED, UNDECIDED
 from targets.statistics import SURE, Estimate, judged_quantile, milliseconds, quantile_ratio, ratio
 
@@ -101,6 +102,7 @@ def judge(measurement: Measurement, budgets: Budgets, exam: Exam) -> Verdict:
     exam = replace(exam, references={**exam.references, **answered})
     lines = {name: accuracy_lines(budgets, one.logits, exam, one.here) for name, one in found.items()}
     good = [name for name, mine in lines.items() if all(line.outcome is Outcome.PASS for line in mine)]
+    good = without_twins(good, found, exam)
     if measurement.untimed:
         ship, reason = smallest(good, found)
         reason += f"; its latency is not known: {measurement.untimed}"
@@ -118,6 +120,22 @@ def judge(measurement: Measurement, budgets: Budgets, exam: Exam) -> Verdict:
             None, "a stand-in for the runtime answered: this proves the way, not the artifact", told, None
         )
     return Verdict(ship, reason, judged, speed, bool(measurement.untimed))
+
+
+def without_twins(good: list[str], found: Mapping[str, Measured], exam: Exam) -> list[str]:
+    """Of a network's calibrated and its trained int8, which are equally fast, one may ship.
+
+    That is the trained one, unless its answers are surely worse than the calibrated one's (exact paired test).
+    """
+    dropped = set()
+    for one in good:
+        for other in good:
+            mine, theirs = found[one], found[other]
+            if mine.network == theirs.network and (mine.method, theirs.method) == ("qat", "ptq"):
+                lost, won = flips(mine.logits, theirs.logits, exam)
+                worse = paired_drop(lost, won, len(exam.labels)).low > 0
+                dropped.add(one if worse else other)
+    return [name for name in good if name not in dropped]
 
 
 def smallest(good: list[str], found: Mapping[str, Measured]) -> tuple[str, str]:
@@ -168,7 +186,9 @@ def choose(good: list[str], found: Mapping[str, Measured]) -> tuple[str, str, Es
         how = f"{1 / speeds[best].value:.2f}x as fast as {base}"
         return best, f"{best} meets the accuracy budgets and is {how}", speeds[best]
     rival = min(
-        (name for name in others if "int8" in name), key=lambda name: speeds[name].value, default=others[0]
+        (name for name in others if found[name].precision == "int8"),
+        key=lambda name: speeds[name].value,
+        default=others[0],
     )
     why = (
         f"is not surely faster than {base} here"

@@ -116,14 +116,6 @@ def test_a_step_is_taken_on_the_device_and_nobody_waits_for_it(
         assert all(tensor.device == META for tensor in module.state_dict().values())
 
 
-def test_on_a_grid_torchao_s_observers_wait(
-    data: Decoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They look at their switches and assert that a range is one; if this fails, a limit is gone."""
-    with pytest.raises(RuntimeError, match="item"):
-        stepped(Supervised(tiny.graph("train"), 0.0), data, tmp_path, monkeypatch)
-
-
 def test_without_a_gpu_it_is_the_processor() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")

@@ -19,7 +19,6 @@ from torch import Tensor, nn  # noqa: E402
 
 from pipeline import checkpoint  # noqa: E402
 from pipeline.checkpoint import Checkpoint, begin, load_weights, read_weights  # noqa: E402
-from pipeline.quantizer import settle  # noqa: E402
 from pipeline.recipe import Network  # noqa: E402
 from targets.refusal import Refusal  # noqa: E402
 
@@ -46,23 +45,11 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     )
 
 
-def quantized(purpose: str) -> nn.Module:
-    """A grid as the room makes it: by training on it (a few passes here), or by calibration."""
-    model, prepared = tiny.model(seed=1), tiny.graph("train" if purpose == "qat" else "calibrate")
-    with torch.no_grad():
-        for seed in range(3):
-            prepared(tiny.pictures(8, seed=seed))
-    if purpose == "qat":
-        trained = prepared.state_dict()
-        model.load_state_dict({name: trained[name] for name in model.state_dict()})
-    return settle(model, tiny.SIDE, prepared)
-
-
-@pytest.mark.parametrize("kind", ["float", "qat", "ptq"])
+@pytest.mark.parametrize("kind", ["float", "int8"])
 def test_what_is_loaded_is_what_was_saved_to_the_bit(
     kind: str, described: Checkpoint, tmp_path: Path
 ) -> None:
-    model = tiny.model(seed=1) if kind == "float" else quantized(kind)
+    model = tiny.model(seed=1) if kind == "float" else tiny.graph()
     if kind != "float":
         described = described.edited(edit="quantize")
     checkpoint.save(tmp_path, described, model)
@@ -82,10 +69,10 @@ def test_what_is_loaded_is_what_was_saved_to_the_bit(
 
 
 def test_a_loaded_network_is_at_rest(described: Checkpoint, tmp_path: Path) -> None:
-    for kind, model in (("float", tiny.model(seed=1)), ("ptq", quantized("ptq"))):
+    for kind, model in (("float", tiny.model(seed=1)), ("int8", tiny.graph())):
         folder = tmp_path / kind
         folder.mkdir()
-        checkpoint.save(folder, described.edited(edit="quantize") if kind == "ptq" else described, model)
+        checkpoint.save(folder, described.edited(edit="quantize") if kind == "int8" else described, model)
         loaded = checkpoint.load(folder)
         before = tiny.state(loaded)
         loaded(5 * tiny.pictures(4, seed=8))

@@ -20,7 +20,7 @@ from pipeline.criteria import CRITERIA, NEED_GRADIENTS  # noqa: E402
 from pipeline.cutting import Shapes, changed, cuts, resize, shapes_of  # noqa: E402
 from pipeline.model import Model  # noqa: E402
 from pipeline.networks import build, macs  # noqa: E402
-from pipeline.quantizer import calibrate, prepare, settle  # noqa: E402
+from pipeline.quantization.ptq import calibrated  # noqa: E402
 from targets.refusal import WRONG_INPUT, Refusal  # noqa: E402
 
 Leave = Callable[[nn.Module], None]
@@ -232,8 +232,6 @@ def test_a_network_cut_twice_and_quantized_is_kept_to_the_bit(described: Checkpo
         assert isinstance(loaded, Model)
         model = loaded
     assert [edit["edit"] for edit in checkpoint.read(tmp_path / "twice").edits] == ["cut", "cut"]
-    prepared = prepare(copy.deepcopy(model), tiny.SIDE, "calibrate")
-    calibrate(prepared, data, 16)
-    grid = settle(model, tiny.SIDE, prepared)
+    grid = calibrated(model, data, 16)
     kept(tmp_path / "grid", described.edited(edit="quantize"), grid)
     assert [edit["edit"] for edit in checkpoint.read(tmp_path / "grid").edits] == ["cut", "cut", "quantize"]

@@ -151,7 +151,7 @@ def test_again_everything_is_cached_but_the_measurement(folder: Path, whole: Don
 
 
 def test_killed_in_every_room_it_comes_to_the_same_student(folder: Path, whole: Done) -> None:
-    for kill in ("teach:7", "distill:7", "quantize:4"):
+    for kill in ("teach:7", "distill:7", "quantize:6"):
         room = kill.split(":")[0]
         killed = retort(folder, "killed", kill=kill)
         assert killed.returncode == -signal.SIGKILL, (kill, killed.stderr)

@@ -221,17 +221,16 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     import tiny
 
     from pipeline.onnx_file import Deployed, write
-    from pipeline.quantizer import convert, prepare, settle
+    from pipeline.quantization.grid import convert
+    from pipeline.quantization.ptq import calibrate, prepare
     from targets.contract import Contract
 
     torch.manual_seed(0)
     network, layout, opset = request.param()
     side, path = 32, tmp_path_factory.mktemp("exported") / "model.onnx"
     model = tiny.wrap(network, side)
-    prepared = prepare(model, side, "calibrate")
-    with torch.no_grad():
-        prepared(tiny.pictures(8, side))
-    grid = settle(model, side, prepared)
+    grid = prepare(model, side)
+    calibrate(grid, [tiny.pictures(8, side)])
     write(Deployed(convert(grid), layout), Contract(layout, side, tuple("abcd")), opset, path)
     return onnx.load(path)
 

@@ -39,7 +39,7 @@ def recipe(**more: object) -> Distill:
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_method_trains_from_a_recipe(name: str, form: str, data: Decoded, tmp_path: Path) -> None:
     like = tiny.model(tiny.NARROW, seed=1)
-    student: nn.Module = like if form == "float" else tiny.graph("train")
+    student: nn.Module = like if form == "float" else tiny.graph()
     teacher = tiny.teacher_for(name)
     before, taught = tiny.state(student), tiny.state(teacher)
     scheme = offline(

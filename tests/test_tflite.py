@@ -17,24 +17,19 @@ from torch import nn  # noqa: E402
 from pipeline import onnx_file, tflite_file  # noqa: E402
 from pipeline.export import READERS, TOLERANCE, compare  # noqa: E402
 from pipeline.onnx_file import Deployed  # noqa: E402
-from pipeline.quantizer import convert, settle  # noqa: E402
+from pipeline.quantization.grid import convert  # noqa: E402
 from targets.contract import Contract, Layout  # noqa: E402
 from targets.devices import open_device  # noqa: E402
 from targets.emulator import home  # noqa: E402
 from targets.refusal import Refusal  # noqa: E402
 from targets.runner.backends import Backend  # noqa: E402
 
-OPTIONS = {"threads": 1, "batch": 1, "precision": "int8"}
+OPTIONS = {"threads": 1, "batch": 1, "precision": "int8", "exact": True}
 CLASSES = tuple("abcd")
 
 
 def module(int8: bool, fold: bool) -> nn.Module:
-    model, prepared = tiny.model(seed=1), tiny.graph("calibrate")
-    if not int8:
-        return model.eval()
-    with torch.no_grad():
-        prepared(tiny.pictures(32))
-    return convert(settle(model, tiny.SIDE, prepared), fold)
+    return convert(tiny.graph(), fold) if int8 else tiny.model(seed=1).eval()
 
 
 @pytest.mark.parametrize("layout", ["nchw-float32", "nhwc-uint8"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,7 +23,7 @@ from pipeline.losses.step import Shapes, Step
 from pipeline.model import Model, Outputs, find_taps, outputs
 from pipeline.networks import CifarResNet
 from pipeline.parts import Parts
-from pipeline.quantizer import Purpose, prepare, twin
+from pipeline.quantization.ptq import calibrate, prepare
 from pipeline.recipe import Training
 from pipeline.schemes import Scheme
 
@@ -43,10 +44,11 @@ def lively(module: nn.Module, seed: int = 0) -> nn.Module:
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             with torch.no_grad():
-                part.weight.uniform_(0.5, 1.5, generator=generator)
-                part.bias.uniform_(-0.2, 0.2, generator=generator)
-                part.running_mean.uniform_(-0.2, 0.2, generator=generator)  # type: ignore[union-attr]
-                part.running_var.uniform_(0.5, 1.5, generator=generator)  # type: ignore[union-attr]
+                ranges = {"weight": (0.5, 1.5), "bias": (-0.2, 0.2)}
+                ranges |= {"running_mean": (-0.2, 0.2), "running_var": (0.5, 1.5)}
+                for name, limits in ranges.items():
+                    if getattr(part, name) is not None:
+                        getattr(part, name).uniform_(*limits, generator=generator)
     return module
 
 
@@ -65,13 +67,15 @@ def wrap(made: nn.Module, side: int, seed: int = 0) -> Model:
 
 
 @cache
-def captured(purpose: Purpose) -> fx.GraphModule:
-    return prepare(model(seed=1), SIDE, purpose)
+def calibrated() -> fx.GraphModule:
+    made = prepare(model(seed=1), SIDE)
+    calibrate(made, [pictures(24)])
+    return made
 
 
-def graph(purpose: Purpose) -> fx.GraphModule:
-    """A fresh graph of ``model(seed=1)`` with its grid; captured once, as that takes seconds."""
-    return twin(captured(purpose))  # type: ignore[return-value]
+def graph() -> fx.GraphModule:
+    """A fresh grid of ``model(seed=1)``, calibrated on ``pictures(24)``; captured once, as that takes seconds."""
+    return copy.deepcopy(calibrated())
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -39,6 +39,8 @@ def session_options(options: dict[str, Any]) -> Any:
     chosen.intra_op_num_threads = options["threads"]
     chosen.inter_op_num_threads = 1
     chosen.log_severity_level = 3
+    if options.get("exact"):  # each operator of the file by itself: no int8 kernel that could saturate
+        chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return chosen
 
 
