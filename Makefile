@@ -1,6 +1,6 @@
 # make deploy TARGET=cpu RECIPE=digits DEVICE=local     from a recipe to a verdict
 # make deploy TARGET=rpi5 DEVICE=emulator:cortex-a76 ACCEPT=not-measured
-# make test | check | bench | doctor | clean
+# make test | check | bench | doctor | house | clean
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -13,7 +13,7 @@ export ACCEPT ?= nothing
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: deploy test check bench doctor clean
+.PHONY: deploy test check bench doctor house clean
 
 deploy: $(READY)
 	@$(BIN)/retort deploy "$$RECIPE" --target "$$TARGET" --device "$$DEVICE" --out "$$OUT" --accept "$$ACCEPT"
@@ -32,6 +32,9 @@ bench: $(READY)
 
 doctor: $(READY)
 	@$(BIN)/retort doctor
+
+house: $(READY)
+	$(BIN)/python tests/support/house.py
 
 # The tested versions are in constraints.txt; the ranges that are allowed are in pyproject.toml.
 $(READY): pyproject.toml constraints.txt

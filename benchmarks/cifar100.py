@@ -17,12 +17,13 @@ import typer
 
 from benchmarks.evidence import RESULTS, circumstances, finished, rows_of, told, write
 from benchmarks.packs import Files
-from pipeline.datasets import CIFAR
+from pipeline.data.catalogue import CIFAR
+from pipeline.engine.store import digest_file
 from pipeline.line import bundle
-from pipeline.recipe import Data, Recipe, read_recipe
-from pipeline.store import digest_file
-from targets.bundle import prove, report_of
-from targets.profile import read_profile
+from pipeline.recipe.read import read_recipe
+from pipeline.recipe.schema import Data, Recipe
+from targets.bundle.prove import prove, report_of
+from targets.spec.profile import read_profile
 
 # Top-1 of student and teacher in full-length float32 training (180 to 240 epochs), as the papers print them. KD: Tian
 # et al., ICLR 2020; ReviewKD: Chen et al., CVPR 2021; DKD: Zhao et al., CVPR 2022; MLKD: Jin et al., CVPR 2023.

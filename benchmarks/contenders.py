@@ -17,19 +17,20 @@ import torch
 from torch import nn
 
 from benchmarks import elsewhere
-from pipeline.batches import plain_batches
-from pipeline.cutting import cuts
-from pipeline.datasets import OTHER
-from pipeline.images import TRAIN, Decoded, Facts
-from pipeline.model import Model
-from pipeline.networks import NETWORKS, build, macs
-from pipeline.onnx_file import Deployed, write
+from pipeline.artifacts.onnx_file import Deployed, write
+from pipeline.data.batches import plain_batches
+from pipeline.data.catalogue import OTHER
+from pipeline.data.decoded import TRAIN, Decoded, Facts
+from pipeline.models.catalogue import NETWORKS, build, macs
+from pipeline.models.tapped_model import Model
+from pipeline.pruning.channels import cuts
 from pipeline.quantization.grid import convert
 from pipeline.quantization.ptq import calibrated
-from targets.contract import Contract
-from targets.measure import Candidate, Precision
-from targets.profile import Profile
+from targets.measuring.candidate import Candidate
+from targets.measuring.measure import Precision
 from targets.runner.backends import Backend
+from targets.spec.contract import Contract
+from targets.spec.profile import Profile
 
 SHARE, IMAGES, SEED = 0.5, 64, 0
 Feeds = list[dict[str, Any]]

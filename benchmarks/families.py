@@ -103,7 +103,7 @@ def write_digits(folder: Path) -> None:
 
 def write_profile(folder: Path, target: str) -> Path:
     """The target's own profile, timed for a second only: the time is not what is asked for here."""
-    from targets.profile import profiles
+    from targets.spec.profile import profiles
 
     path = folder / f"{target}.toml"
     text = profiles()[target].read_text(encoding="utf-8")
@@ -125,7 +125,7 @@ def through(name: str, method: str, profile: Path, work: Path) -> dict[str, Any]
     started = time.monotonic()
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.cli", *command],
+            [sys.executable, "-m", "pipeline.cli.main", *command],
             cwd=ROOT,
             capture_output=True,
             text=True,

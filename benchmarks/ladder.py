@@ -19,12 +19,13 @@ import typer
 
 from benchmarks.contenders import IMAGES, NNCF, Made, Subject, make, static_settings, subject
 from benchmarks.evidence import RESULTS, busy, circumstances, cores_busy, finished, rows_of, told, write
-from targets.devices import open_device
-from targets.measure import Bench, Blocks, Candidate
-from targets.profile import read_profile
+from targets.devices.connect import open_device
+from targets.errors import Unmeasurable
+from targets.measuring.bench import Bench
+from targets.measuring.candidate import Blocks, Candidate
 from targets.progress import Bar
-from targets.refusal import Unmeasurable
-from targets.statistics import Estimate, quantile, ratio
+from targets.spec.profile import read_profile
+from targets.stats.intervals import Estimate, quantile, ratio
 
 NETWORKS, TARGETS = ("resnet18", "mobilenet_v2", "resnet20"), ("cpu", "openvino")
 PROCESSES, SECONDS, ASKED = 5, 6.0, 16

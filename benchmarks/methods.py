@@ -27,18 +27,20 @@ from torch import Tensor
 from benchmarks.evidence import RESULTS, circumstances, finished, now, write
 from benchmarks.methods_table import markdown, plot
 from benchmarks.packs import Files, load
-from pipeline import checkpoint, train
-from pipeline.datasets import CIFAR, DATASETS, Images
-from pipeline.images import TEST, TRAIN, VALIDATION, Decoded, Facts
+from pipeline.artifacts import checkpoint
+from pipeline.data.catalogue import CIFAR, DATASETS, Images
+from pipeline.data.decoded import TEST, TRAIN, VALIDATION, Decoded, Facts
+from pipeline.engine.store import digest, write_json
 from pipeline.losses import LOSSES
-from pipeline.model import Model, Outputs, find_taps
-from pipeline.networks import build
-from pipeline.parts import Parts
-from pipeline.recipe import Distill, Training
-from pipeline.schemes import Supervised, offline
-from pipeline.store import digest, write_json
+from pipeline.models.catalogue import build
+from pipeline.models.split_model import Parts
+from pipeline.models.tapped_model import Model, Outputs, find_taps
+from pipeline.recipe.schema import Distill, Training
+from pipeline.schemes.offline import offline
+from pipeline.schemes.supervised import Supervised
+from pipeline.training import loop
+from targets.errors import Refusal
 from targets.progress import Bar
-from targets.refusal import Refusal
 
 ALONE = "student alone"
 # Looked at after each epoch and never used: the loop wants some.
@@ -172,7 +174,7 @@ def network(name: str, classes: int) -> Model:
 
 
 def accuracy(model: Model, data: Decoded) -> float:
-    right = train.answers(model, data, TEST).argmax(1).numpy() == data.labels[data.part(TEST)]
+    right = loop.answers(model, data, TEST).argmax(1).numpy() == data.labels[data.part(TEST)]
     return float(right.mean())
 
 
@@ -183,7 +185,7 @@ def teach(protocol: Protocol, source: Images, folder: Path) -> dict[str, Any]:
         torch.manual_seed(0)
         data, model = take(source, protocol.classes, None), network(protocol.teacher, protocol.classes)
         settings = Training(**protocol.training(protocol.teacher_epochs, 0))
-        run = train.Run(Supervised(model, 0.0), data, settings, folder / "teacher.pt")
+        run = loop.Run(Supervised(model, 0.0), data, settings, folder / "teacher.pt")
         with Bar("teacher", settings.epochs) as bar:
             for epoch in range(settings.epochs):
                 run.epoch(epoch, "teacher")
@@ -222,7 +224,7 @@ def one(protocol: Protocol, data: Decoded, teacher: Parts, method: str, seed: in
         with tempfile.TemporaryDirectory() as scratch:
             scheme = offline(student, student, [teacher.like], data, recipe, method, Path(scratch))
             scheme.guides[0].teacher = teacher
-            run = train.Run(scheme, data, recipe.training, Path(scratch) / "run.pt")
+            run = loop.Run(scheme, data, recipe.training, Path(scratch) / "run.pt")
             for epoch in range(recipe.epochs):
                 run.epoch(epoch, method)
     except (Refusal, RuntimeError, ValueError) as error:

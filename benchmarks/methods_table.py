@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.evidence import rows_of, told
 from pipeline.losses import LOSSES
-from targets.statistics import student_half
+from targets.stats.intervals import student_half
 
 ALONE, KD = "student alone", "kd"
 Scores = dict[int, float]  # by seed, in points

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from pipeline.datasets import Images
-from targets.refusal import Refusal
+from pipeline.data.catalogue import Images
+from targets.errors import Refusal
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 HELP = f".npz with {', '.join(NAMES)} (uint8 NHWC); repeat."

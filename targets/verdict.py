@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from targets.answers import Exam, accuracy_lines, flips
-from targets.budgets import Budgets
-from targets.lines import UNITS, Line, Outcome, at_most, per_cent_more
-from targets.measure import Measured, Measurement
-from targets.paired import paired_drop
-from targets.refusal import FAILED, PASSED, UNDECIDED
-from targets.statistics import SURE, Estimate, judged_quantile, milliseconds, quantile_ratio, ratio
+from targets.budgets.limits import Budgets
+from targets.budgets.line import UNITS, Line, Outcome, at_most, per_cent_more
+from targets.errors import FAILED, PASSED, UNDECIDED
+from targets.measuring.candidate import Measured, Measurement
+from targets.stats.intervals import SURE, Estimate, judged_quantile, milliseconds, quantile_ratio, ratio
+from targets.stats.paired import paired_drop
+from targets.tasks.classification import Exam, accuracy_lines, flips
 
 MB = 1_000_000
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}

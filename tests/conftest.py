@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from targets.contract import Contract, Layout, write_contract
+from targets.spec.contract import Contract, Layout, write_contract
 
 # A shared machine is slow at times: how long an example takes says nothing about the code.
 settings.register_profile("retort", deadline=None)

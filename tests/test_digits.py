@@ -14,7 +14,7 @@ pytest.importorskip("sklearn", reason="the digits come with scikit-learn: pip in
 
 
 def test_the_embedded_recipe_ends_in_an_int8_network_that_keeps_its_accuracy(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline.cli", "deploy", "digits", "--target", "cpu"]
+    command = [sys.executable, "-m", "pipeline.cli.main", "deploy", "digits", "--target", "cpu"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     table = json.loads((tmp_path / "report" / "report.json").read_text())
     (target,) = table["targets"]

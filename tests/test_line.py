@@ -88,7 +88,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(folder: Path, store: str, recipe: str = "recipe.toml", kill: str = "") -> subprocess.Popen[str]:
     """``retort deploy``, in the user's folder; PYTHONSAFEPATH as the installed command has it."""
-    command = [sys.executable, "-m", "pipeline.cli", "deploy", recipe, "--target", "quick.toml"]
+    command = [sys.executable, "-m", "pipeline.cli.main", "deploy", recipe, "--target", "quick.toml"]
     return subprocess.Popen(
         [*command, "--store", store, "--out", f"out-{store}"],
         cwd=folder,

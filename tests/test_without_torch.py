@@ -15,16 +15,16 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from support import ROOT
 
-from targets.answers import Exam
-from targets.budgets import Budgets
-from targets.bundle import Bundle, write_bundle
-from targets.contract import Contract, write_contract
-from targets.measure import Candidate
-from targets.profile import Profile
-from targets.refusal import FAILED, PASSED, UNDECIDED, WRONG_INPUT
+from targets.budgets.limits import Budgets
+from targets.bundle.bundle import Bundle, write_bundle
+from targets.errors import FAILED, PASSED, UNDECIDED, WRONG_INPUT
+from targets.measuring.candidate import Candidate
+from targets.spec.contract import Contract, write_contract
+from targets.spec.profile import Profile
+from targets.tasks.classification import Exam
 
-ROOT = Path(__file__).parent.parent
 CLASSES = tuple("abcde")
 CONTRACT = Contract("nchw-float32", 8, CLASSES)
 BLOCKED = ("torch", "torchvision", "torchao", "safetensors", "torch_pruning", "timm", "sklearn")
@@ -100,7 +100,7 @@ def test_a_bundle_is_measured(
 ) -> None:
     labels = (right(model, questions) + shift) % len(CLASSES)
     bundled(tmp_path / "bundle", model, questions, labels, remote=remote)
-    done = run("-m", "pipeline.cli", "measure", "bundle", "--out", "report")
+    done = run("-m", "pipeline.cli.main", "measure", "bundle", "--out", "report")
     assert done.returncode == status, done.stdout + done.stderr
     table = json.loads((tmp_path / "report" / "report.json").read_text())
     assert table["status"] == status and table["test_images"] == len(questions)
@@ -113,7 +113,7 @@ def test_a_bundle_is_measured(
 
 
 def test_no_bundle_is_one_line_and_status_2(run: Run) -> None:
-    done = run("-m", "pipeline.cli", "measure", "nowhere")
+    done = run("-m", "pipeline.cli.main", "measure", "nowhere")
     assert done.returncode == WRONG_INPUT
     (line,) = done.stderr.splitlines()
     assert line.startswith("retort: nowhere: no bundle")
@@ -135,7 +135,7 @@ def test_a_given_file_is_judged(
     quick = (ROOT / "targets" / "profiles" / "cpu.toml").read_text() + "seconds = 0.25\n"
     (tmp_path / "quick.toml").write_text(quick)
     words = ["gate", str(model), "--images", "photos", "--budget", f"accuracy={limit}"]
-    done = run("-m", "pipeline.cli", *words, "--target", "quick.toml", "--out", "report")
+    done = run("-m", "pipeline.cli.main", *words, "--target", "quick.toml", "--out", "report")
     assert done.returncode == status, done.stdout + done.stderr
     table = json.loads((tmp_path / "report" / "report.json").read_text())
     assert table["status"] == status and table["classes"] == list(CLASSES)

@@ -24,10 +24,10 @@ from benchmarks.gate.planted import CONDITIONS
 from benchmarks.gate.rules import replays, truth, usual
 from benchmarks.gate.table import markdown, plot
 from benchmarks.gate.traces import BUDGET, SLOWER, Kept, Row, live, record, variants
-from targets.contract import Contract, read_contract
-from targets.lines import Outcome
-from targets.profile import read_profile
-from targets.statistics import ERROR, LOOKS
+from targets.budgets.line import Outcome
+from targets.spec.contract import Contract, read_contract
+from targets.spec.profile import read_profile
+from targets.stats.intervals import ERROR, LOOKS
 
 REPLAYS = 4000
 AWAY = (-5.0, -2.5, 0.0, 2.5, 5.0)  # points between the truth and the limit it is judged by

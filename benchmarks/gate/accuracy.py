@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from targets.paired import surprise
-from targets.statistics import share
+from targets.stats.intervals import share
+from targets.stats.paired import surprise
 
 LIMIT = 0.01  # the budget: a point
 IMAGES = (500, 2000, 10_000)

@@ -21,9 +21,9 @@ import typer
 from benchmarks.evidence import RESULTS, ROOT, circumstances, finished, rows_of, told, write
 from benchmarks.families import write_digits
 from benchmarks.gate.traces import variants
-from targets.contract import read_contract
-from targets.profile import read_profile
 from targets.progress import Bar
+from targets.spec.contract import read_contract
+from targets.spec.profile import read_profile
 
 BUDGETS = "slower_than_baseline=5% drop_vs_baseline=1"
 SLOWER = "10.0"
@@ -74,7 +74,7 @@ def begin(folder: Path, model: Path) -> Path:
     git(folder, "init", "--quiet", "--initial-branch", "main")
     (folder / "student.onnx").write_bytes(model.read_bytes())
     write_digits(folder / "photos")
-    retort = [sys.executable, "-m", "pipeline.cli"]
+    retort = [sys.executable, "-m", "pipeline.cli.main"]
     command = [*retort, "lock", str(folder / "student.onnx"), "--images", str(folder / "photos")]
     subprocess.run(
         [*command, "--out", str(folder / "retort.lock")], cwd=ROOT, check=True, capture_output=True

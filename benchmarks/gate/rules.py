@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from targets.lines import Outcome, at_most, per_cent_more
-from targets.statistics import LOOKS, SURE, across, middle
+from targets.budgets.line import Outcome, at_most, per_cent_more
+from targets.stats.intervals import LOOKS, SURE, across, middle
 
 Row = dict[str, Any]
 BLOCK = 5  # processes that stay together in a replay: what lasts for seconds, such as a burst, stays

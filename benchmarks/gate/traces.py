@@ -13,13 +13,13 @@ import numpy as np
 import onnx
 
 from benchmarks.gate.planted import planted, working
-from targets.budgets import Budgets
-from targets.contract import Contract
-from targets.gate import Given, gate
-from targets.noise import bench_of
-from targets.profile import Profile
+from targets.budgets.limits import Budgets
+from targets.diagnose.noise import bench_of
+from targets.gate.gate import Given, gate
 from targets.progress import Bar
-from targets.statistics import LOOKS, Blocks, quantiles, ratios
+from targets.spec.contract import Contract
+from targets.spec.profile import Profile
+from targets.stats.intervals import LOOKS, Blocks, quantiles, ratios
 
 SLOWER = (0.0, 2.5, 5.0, 7.5, 10.0)  # per cent, as planted; what it came to is measured
 BUDGET = 5.0

@@ -15,8 +15,8 @@ import typer
 
 from benchmarks.evidence import RESULTS, busy, circumstances, finished, rows_of, told, write
 from benchmarks.training.__main__ import random_pixels, said
-from pipeline.networks import build, macs
-from pipeline.stage import PATIENT
+from pipeline.engine.stage import PATIENT
+from pipeline.models.catalogue import build, macs
 from targets.progress import Bar
 
 BASE = {"images": 2_560, "classes": 100, "pair": ("resnet20", "resnet8")}

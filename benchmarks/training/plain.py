@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from pipeline.batches import Batch
-from pipeline.images import TRAIN, Decoded
-from pipeline.schemes import Offline
+from pipeline.data.batches import Batch
+from pipeline.data.decoded import TRAIN, Decoded
+from pipeline.schemes.offline import Offline
 
 WORKERS = 2
 

@@ -16,17 +16,21 @@ from scipy import stats
 from benchmarks.evidence import RESULTS, circumstances, finished, rows_of, told, write
 from benchmarks.methods import accuracy
 from benchmarks.training import together
-from pipeline import checkpoint, images, train
-from pipeline.images import Decoded
-from pipeline.line import plan
-from pipeline.model import Model, find_taps
-from pipeline.networks import build
-from pipeline.recipe import Distill, Training, read_recipe
-from pipeline.schemes import Supervised, offline
-from pipeline.stage import ensure
-from pipeline.store import Store
-from targets.profile import read_profile
+from pipeline.artifacts import checkpoint
+from pipeline.data import decoded
+from pipeline.data.decoded import Decoded
+from pipeline.engine.stage import ensure
+from pipeline.engine.store import Store
+from pipeline.models.catalogue import build
+from pipeline.models.tapped_model import Model, find_taps
+from pipeline.plan import plan
+from pipeline.recipe.read import read_recipe
+from pipeline.recipe.schema import Distill, Training
+from pipeline.schemes.offline import offline
+from pipeline.schemes.supervised import Supervised
+from pipeline.training import loop
 from targets.progress import Bar
+from targets.spec.profile import read_profile
 
 TOGETHER = "bfloat16, two processes"
 # Each path's settings, and whether the teacher is compiled; the first is the plain one.
@@ -52,7 +56,7 @@ def student(teacher: Model, data: Decoded, path: str, seed: int, epochs: int) ->
     learner = network("resnet8", data)
     with tempfile.TemporaryDirectory() as scratch:
         scheme = offline(learner, learner, [teacher], data, recipe, "distill", Path(scratch))
-        run = train.Run(scheme, data, recipe.training, Path(scratch) / "run.pt")
+        run = loop.Run(scheme, data, recipe.training, Path(scratch) / "run.pt")
         run.history.compiled = compiled
         run.hasten()
         for epoch in range(epochs):
@@ -109,10 +113,10 @@ def prepare(folder: Path, epochs: int) -> tuple[Decoded, Model]:
     """The images and the one teacher of all students, also in the folder for other processes."""
     stage = plan(*read_recipe("digits"), read_profile("cpu"))["data"]
     (folder / "set").symlink_to(ensure(stage, Store(folder), print))
-    data = images.read(folder / "set")
+    data = decoded.read(folder / "set")
     torch.manual_seed(0)
     teacher = network("resnet20", data)
-    train.fit(Supervised(teacher, 0.0), data, Training(epochs=epochs), folder, "teacher")
+    loop.fit(Supervised(teacher, 0.0), data, Training(epochs=epochs), folder, "teacher")
     save_file(checkpoint.tensors_of(teacher), folder / "teacher.safetensors")
     return data, teacher
 

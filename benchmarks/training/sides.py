@@ -15,10 +15,11 @@ import torch
 from benchmarks.methods import network, take
 from benchmarks.packs import load
 from benchmarks.training import plain
-from pipeline import ranks, train
-from pipeline.images import TEST, TRAIN, Decoded
-from pipeline.recipe import Distill
-from pipeline.schemes import Offline, offline
+from pipeline.compute import distributed
+from pipeline.data.decoded import TEST, TRAIN, Decoded
+from pipeline.recipe.schema import Distill
+from pipeline.schemes.offline import Offline, offline
+from pipeline.training import loop
 from targets.runner.environment import memory_peak
 
 EPOCHS = 240  # of the training that is begun here: what is worth compiling is chosen for the whole of it
@@ -36,7 +37,7 @@ def scheme_of(spec: dict[str, Any], data: Decoded, scratch: Path, **more: Any) -
 def ours(spec: dict[str, Any], data: Decoded, scratch: Path, **more: Any) -> Iterator[int]:
     """Retort's own loop, an epoch after the other, without the look at the validation split that follows each."""
     scheme, recipe = scheme_of(spec, data, scratch, **more)
-    run = train.Run(scheme, data, recipe.training, scratch / "run.pt")
+    run = loop.Run(scheme, data, recipe.training, scratch / "run.pt")
     run.choose = lambda epoch: None  # type: ignore[method-assign]
     run.hasten()
     for epoch in range(EPOCHS):
@@ -73,7 +74,7 @@ def timed(steps: Iterator[int], warm: int, seconds: float) -> float:
 def agreed(value: float) -> float:
     """The mean over all ranks, so that they do the same."""
     shared = torch.tensor([value], dtype=torch.float64)
-    ranks.average([shared])
+    distributed.average([shared])
     return float(shared)
 
 
@@ -82,11 +83,11 @@ def main(name: str, file: Path) -> None:
     data = take(load(spec["data"]), spec["classes"], -(-spec["images"] // spec["classes"]))
     # So many and no more: whole batches, so that none is left over that a teacher was not asked about.
     data.split[data.part(TRAIN)[spec["images"] :]] = TEST
-    ranks.join()
+    distributed.join()
     with tempfile.TemporaryDirectory() as scratch:
         rate = timed(SIDES[name](spec, data, Path(scratch)), spec["warm"], spec["seconds"])
-    peak = ranks.ranks() * agreed(memory_peak() or 0)
-    if ranks.rank() == 0:
+    peak = distributed.ranks() * agreed(memory_peak() or 0)
+    if distributed.rank() == 0:
         print(json.dumps({"images_per_second": rate, "peak_bytes": peak}))
 
 

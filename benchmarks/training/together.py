@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from pipeline import images, ranks
+from pipeline.compute import distributed
+from pipeline.data import decoded
 
 PROCESSES = 2
 
@@ -36,12 +37,12 @@ def main(folder: Path, seed: int, epochs: int) -> None:
     from benchmarks.training.same import TOGETHER, network, student
 
     torch.set_num_threads(1)
-    ranks.join()
-    data = images.read(folder / "set")
+    distributed.join()
+    data = decoded.read(folder / "set")
     teacher = network("resnet20", data)
     teacher.load_state_dict(load_file(folder / "teacher.safetensors"))
     accuracy = student(teacher.eval(), data, TOGETHER, seed, epochs)
-    if ranks.rank() == 0:
+    if distributed.rank() == 0:
         print(accuracy)
 
 

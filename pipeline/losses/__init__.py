@@ -28,8 +28,8 @@ from pipeline.losses.response import RESPONSE
 from pipeline.losses.reviews import REVIEWS
 from pipeline.losses.step import Entry, Shapes, Step
 from pipeline.losses.transfer import TRANSFER
-from pipeline.model import Model, outputs, probe
-from targets.refusal import Refusal, unknown
+from pipeline.models.tapped_model import Model, outputs, probe
+from targets.errors import Refusal, unknown
 
 LOSSES: dict[str, Entry] = {
     **RESPONSE,

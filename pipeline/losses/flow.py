@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.losses.fitting import pairs, resize, side
+from pipeline.losses.feature_shapes import pairs, resize, side
 from pipeline.losses.relation import gram, unit
 from pipeline.losses.step import Entry, Shapes, Step, full
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.losses.fitting import pairs
+from pipeline.losses.feature_shapes import pairs
 from pipeline.losses.step import Entry, Shapes, Step, full
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.losses.fitting import Adapter, pairs, pick, resize, unit
+from pipeline.losses.feature_shapes import Adapter, pairs, pick, resize, unit
 from pipeline.losses.step import Entry, Shapes, Step, full
 
 

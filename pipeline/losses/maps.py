@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.losses.fitting import pairs, pick, resize, side
+from pipeline.losses.feature_shapes import pairs, pick, resize, side
 from pipeline.losses.step import Entry, Shapes, Step, full
 
 

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.losses.fitting import pairs, resize, side
+from pipeline.losses.feature_shapes import pairs, resize, side
 from pipeline.losses.step import Entry, Shapes, Step, full
 
 

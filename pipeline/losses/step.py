@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pipeline.model import Outputs
-from pipeline.parts import Parts
+from pipeline.models.split_model import Parts
+from pipeline.models.tapped_model import Outputs
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,71 @@
+"""Writing a model as one ONNX file: batch dynamic, normalisation inside, contract on it, no traces of where."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from targets.errors import Refusal
+from targets.spec.contract import Contract, write_contract
+
+
+class Deployed(nn.Module):
+    """What leaves the workshop: images by the contract in, logits out; the taps are gone."""
+
+    def __init__(self, model: nn.Module, layout: str) -> None:
+        super().__init__()
+        self.model, self.layout = model, layout
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.layout == "nhwc-uint8":
+            # Contiguous, or the exporter spells the pools out for the strides.
+            images = images.permute(0, 3, 1, 2).contiguous().float() / 255
+        return self.model(images)[0]  # type: ignore[no-any-return]
+
+
+def write(deployed: nn.Module, contract: Contract, opset: int, path: Path) -> None:
+    """Raises Refusal where the exporter does not keep to the opset."""
+    example = torch.from_numpy(contract.prepare(np.zeros((2, contract.size, contract.size, 3), np.uint8)))
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            deployed,
+            (example,),
+            input_names=["images"],
+            output_names=["logits"],
+            opset_version=opset,
+            dynamic_shapes=({0: "batch"},),
+            external_data=False,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None, "the dynamo exporter returns a program"
+    proto = program.model_proto
+    strip(proto)
+    write_contract(proto, contract)
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, path)
+    if proto.opset_import[0].version != opset:
+        raise Refusal(
+            f"export: opset {opset} became {proto.opset_import[0].version} in the exporter; use 18 to 23"
+        )
+
+
+def strip(proto: onnx.ModelProto) -> None:
+    """Take out stack traces and other notes of the machine that exported: paths of it, mostly."""
+    graph = proto.graph
+    for thing in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        thing.ClearField("metadata_props")
+        thing.doc_string = ""
+    graph.ClearField("metadata_props")
+    proto.ClearField("metadata_props")
+    graph.doc_string = proto.doc_string = ""

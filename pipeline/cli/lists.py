@@ -1,0 +1,82 @@
+"""``retort targets | methods | networks | datasets``: what there is to name in a recipe."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+
+def targets() -> None:
+    """The targets that ship with Retort, a line each.
+
+    Example: retort targets
+    """
+    from targets.spec.profile import GROUPS, profiles, read_profile
+
+    width = max(map(len, profiles())) + 2
+    for name in profiles():
+        print(f"{name:<{width}}{read_profile(name).about}")
+    for name, group in {**GROUPS, "all": ("all of them",)}.items():
+        print(f"{name:<{width}}{' and '.join(group)}")
+
+
+def methods(name: Annotated[str | None, typer.Argument(help="One method, in full.")] = None) -> None:
+    """The distillation losses; with a name, its equation, shapes and source.
+
+    Example: retort methods srkd
+    """
+    import inspect
+
+    from pipeline.losses import LOSSES
+    from targets.errors import unknown
+
+    if name is not None:
+        if name not in LOSSES:
+            raise unknown("loss", name, LOSSES, "methods")
+        entry = LOSSES[name]
+        print(f"{name}{inspect.signature(entry.loss)}  weight {entry.weight:g}\n")
+        print(inspect.getdoc(entry.loss))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("method", "kind", "weight", "what", "paper", "cost", box=None, pad_edge=False)
+    for name, entry in LOSSES.items():
+        line = " ".join((inspect.getdoc(entry.loss) or "").partition(":")[0].split())
+        table.add_row(name, entry.kind, f"{entry.weight:.3g}", line, entry.paper, entry.cost)
+    # Into a file or a pipe, each method stays on its line.
+    Console(width=None if sys.stdout.isatty() else 300).print(table)
+
+
+def networks() -> None:
+    """The networks a recipe can name.
+
+    Example: retort networks
+    """
+    from pipeline.models.catalogue import NETWORKS, timm_names, torchvision_names
+
+    print("for small images  ", " ".join(NETWORKS))
+    print("torchvision       ", " ".join(torchvision_names()))
+    timm = timm_names()
+    print(
+        "timm              ",
+        f"{len(timm)} as timm/NAME" if timm else "not installed: pip install 'retort[timm]'",
+    )
+    print("your own          ", "module:factory, found beside the recipe")
+
+
+def datasets() -> None:
+    """The image sets a recipe can name.
+
+    Example: retort datasets
+    """
+    import inspect
+
+    from pipeline.data.catalogue import DATASETS
+
+    for name, entry in DATASETS.items():
+        line = (inspect.getdoc(entry.load) or "from torchvision").splitlines()[0]
+        print(f"{name:<14} {entry.size} px  {line}")
+    print("your own       folder = 'photos' (a folder a class), or factory = 'module:function'")

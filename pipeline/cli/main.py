@@ -1,0 +1,291 @@
+"""``retort``: the commands. Imports are late, so that --help answers at once and nothing here needs torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipeline.cli import gate, lists
+from pipeline.cli.gate import artifact
+from pipeline.cli.options import (
+    REPORT,
+    STORE,
+    AcceptOption,
+    BaselineOption,
+    CurvesOption,
+    DeviceOption,
+    NodesOption,
+    ProcessesOption,
+    RendezvousOption,
+    StoreOption,
+)
+from pipeline.engine.job import CURVES, NODES, PROCESSES, RENDEZVOUS
+from targets.errors import UNDECIDED, Refusal
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeArgument = Annotated[str, typer.Argument(help="A .toml file, or a built-in recipe: digits.")]
+TargetOption = Annotated[
+    str, typer.Option(help="Targets by name, or a profile's .toml; a comma between; or all.")
+]
+OutOption = Annotated[Path, typer.Option(help="Folder of the report and the files to ship.")]
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+) -> None:
+    """From a big image network to a small int8 one, proved on its target.
+
+    Exit status: 0 all budgets met, 1 one failed, 2 wrong usage or input, 3 not measured or not decided.
+    """
+    if debug:
+        os.environ["RETORT_DEBUG"] = "1"
+
+
+@app.command()
+def deploy(
+    recipe: RecipeArgument,
+    target: TargetOption = "cpu",
+    device: DeviceOption = "local",
+    baseline: BaselineOption = None,
+    accept: AcceptOption = "nothing",
+    processes: ProcessesOption = 1,
+    nodes: NodesOption = 1,
+    rendezvous: RendezvousOption = None,
+    tensorboard: CurvesOption = None,
+    out: OutOption = REPORT,
+    store: StoreOption = STORE,
+) -> None:
+    """From a recipe to a verdict: train, quantize, export, measure, judge, report.
+
+    Example: retort deploy digits --target cpu
+    """
+    from pipeline.line import deploy as run
+    from targets.report.terminal import note, tell
+
+    workshop(processes, nodes, rendezvous, tensorboard)
+    accepted = artifact(baseline, store), accept == "not-measured"
+    table = run(recipe, target, device, out, store, note, *accepted)
+    tell(table, out)
+    raise typer.Exit(table["status"])
+
+
+def workshop(processes: int, nodes: int, rendezvous: str | None, tensorboard: Path | None) -> None:
+    """What every stage that trains finds in its environment; no tensor depends on it, so no key does."""
+    if nodes > 1 and not re.fullmatch(r"[^\s:]+:\d+", rendezvous or ""):
+        given = rendezvous or "is missing"
+        raise Refusal(f"--rendezvous {given}: {nodes} nodes meet at HOST:PORT of one of them; give that")
+    cores = os.cpu_count() or 1
+    if processes > cores:
+        raise Refusal(f"--processes: {processes} on a machine with {cores} cores; at most one each")
+    os.environ[PROCESSES], os.environ[NODES] = str(processes), str(nodes)
+    os.environ[RENDEZVOUS] = rendezvous or ""
+    if tensorboard is not None:
+        os.environ[CURVES] = str(tensorboard.resolve())
+
+
+@app.command()
+def bundle(
+    recipe: RecipeArgument,
+    folder: Annotated[Path, typer.Argument(help="Where the bundle goes.")],
+    target: Annotated[str, typer.Option(help="A target's name, or a profile's .toml.")] = "cpu",
+    processes: ProcessesOption = 1,
+    nodes: NodesOption = 1,
+    rendezvous: RendezvousOption = None,
+    tensorboard: CurvesOption = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Train here, measure there: everything a target needs, in one folder, for a machine without torch.
+
+    Example: retort bundle digits out/ --target cpu
+    """
+    from pipeline.line import bundle as make
+    from pipeline.recipe.read import read_recipe
+    from targets.bundle.bundle import write_bundle
+    from targets.report.terminal import note
+    from targets.spec.profile import read_profile
+
+    workshop(processes, nodes, rendezvous, tensorboard)
+    made = make(recipe, *read_recipe(recipe), read_profile(target), "local", store, note)
+    write_bundle(made, folder)
+    print(f"{folder}: next, on the machine that reaches the device: retort measure {folder} --device DEVICE")
+
+
+@app.command()
+def measure(
+    folder: Annotated[Path, typer.Argument(help="A bundle.")],
+    device: DeviceOption = "local",
+    baseline: BaselineOption = None,
+    accept: AcceptOption = "nothing",
+    out: OutOption = REPORT,
+    store: StoreOption = STORE,
+) -> None:
+    """Measure and judge a bundle; no torch needed.
+
+    Example: retort measure out/ --device local
+    """
+    from targets.bundle.bundle import read_bundle
+    from targets.bundle.prove import prove, report_of
+    from targets.report.table import write_report
+    from targets.report.terminal import tell
+
+    read = read_bundle(folder)
+    accepted = artifact(baseline, store), accept == "not-measured"
+    proof = prove(read, device, out / read.profile.name, *accepted)
+    table = report_of([read], [proof])
+    write_report(table, out)
+    tell(table, out)
+    raise typer.Exit(table["status"])
+
+
+@app.command()
+def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOption = STORE) -> None:
+    """The plan: each stage, its key, and whether it is cached; nothing runs.
+
+    Example: retort show digits
+    """
+    from pipeline.engine.store import Store
+    from pipeline.plan import plan
+    from pipeline.recipe.read import read_recipe
+    from targets.spec.profile import targets_of
+
+    read, folder = read_recipe(recipe)
+    kept = Store(store)
+    for profile in targets_of(target):
+        for stage in plan(read, folder, profile).values():
+            state = "cached" if kept.has(stage.key) else "would run"
+            print(f"{profile.name:<10} {stage.room:<9} {state:<9} {stage.key}")
+        print(f"{profile.name:<10} measure   would run (taken anew each time)")
+
+
+JUDGES = (gate.gate, gate.compare, gate.lock, gate.layers)
+LISTS = (lists.targets, lists.methods, lists.networks, lists.datasets)
+for command in (*JUDGES, *LISTS):
+    app.command()(command)
+
+
+@app.command()
+def emulator(
+    action: Annotated[Literal["install"], typer.Argument(help="install: fetch it into the cache, once.")],
+) -> None:
+    """Arm processors by emulation, for DEVICE=emulator:cortex-a76: some 200 MB in the user's cache, nothing else.
+
+    Example: retort emulator install
+    """
+    from targets.devices.emulator import install
+
+    print(f"{install()}: next: retort deploy digits --target rpi5 --device emulator:cortex-a76")
+
+
+@app.command()
+def doctor(
+    noise: Annotated[bool, typer.Option("--noise", help="How small a slowdown can be proved here?")] = False,
+) -> None:
+    """Let each runtime do a real computation here, and compare it with the reference.
+
+    Example: retort doctor --noise
+    """
+    from importlib.util import find_spec
+
+    from targets.diagnose.doctor import examine_all
+    from targets.runner.environment import cpu
+
+    processor = cpu()
+    print(
+        f"processor    {processor['model']}: {' '.join(processor['features']) or 'no special instructions'}"
+    )
+    findings, status = examine_all()
+    for finding in findings:
+        word = {True: "pass", False: "FAIL", None: "no"}[finding.ok]
+        print(f"{finding.name:<12} {word:<5} {finding.text}")
+    if noise:
+        tell_noise()
+    for name, package, mend in (
+        ("torch", "torch", "pip install 'retort[train]' to train"),
+        ("litert", "litert_torch", "pip install 'retort[litert]' for .tflite files"),
+    ):
+        found = find_spec(package) is not None
+        print(f"{name:<12} {'found' if found else 'no':<5} {'' if found else mend}".rstrip())
+    raise typer.Exit(status)
+
+
+def tell_noise() -> None:
+    from targets.diagnose.noise import noise as measure_noise
+
+    seen = measure_noise()
+    print(
+        f"{'noise':<12} two sessions of one file differ by {seen.spread:.2%} a process (standard deviation);"
+    )
+    print(f"{'':<13}the same file's milliseconds drifted by {seen.drift:.1%} meanwhile;")
+    print(f"{'':<13}a latency that is {seen.provable:.2%} off its limit is told within a minute;")
+    for line in seen.advice():
+        print(f"{'':<13}{line}")
+
+
+@app.command()
+def gc(
+    recipe: Annotated[list[str], typer.Argument(help="Recipes whose artifacts stay.")],
+    store: StoreOption = STORE,
+) -> None:
+    """Drop from the store whatever the given recipes do not need for the targets that ship.
+
+    Example: retort gc digits my/recipe.toml
+    """
+    from pipeline.engine.store import Store
+    from pipeline.plan import plan
+    from pipeline.recipe.read import read_recipe
+    from targets.spec.profile import profiles, read_profile
+
+    keys = set()
+    for one in recipe:
+        read, folder = read_recipe(one)
+        for name in profiles():
+            keys |= {stage.key for stage in plan(read, folder, read_profile(name)).values()}
+    gone = Store(store).keep_only(keys)
+    print("\n".join([*gone, f"{len(gone)} dropped"]))
+
+
+class Interrupted(BaseException):
+    """Ctrl-C, under a name that typer does not turn into status 1: that one means a failed budget."""
+
+
+def interrupt(*_: object) -> None:
+    raise Interrupted
+
+
+def main() -> None:
+    """The entry point: what goes wrong becomes one line and its exit status."""
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        app()
+    except Refusal as refusal:
+        say_why(str(refusal), refusal.status)
+    except Interrupted:
+        say_why("interrupted; run again, it goes on where it stopped", 130)
+    except ModuleNotFoundError as error:
+        say_why(f"{error}; pip install 'retort[train]'", UNDECIDED)
+    except OSError as error:
+        say_why(f"{error}; free or mend it and run again", UNDECIDED)
+
+
+def say_why(message: str, status: int) -> None:
+    if os.environ.get("RETORT_DEBUG"):
+        raise
+    print(f"retort: {message}", file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The options that several commands have, each said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipeline.engine.job import CURVES, NODES, PROCESSES, RENDEZVOUS
+
+ModelArgument = Annotated[Path, typer.Argument(help="An ONNX file.")]
+ImagesOption = Annotated[Path, typer.Option(help="Folder of class folders of images.")]
+TargetOption = Annotated[str, typer.Option(help="A target's name, or a profile's .toml.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="Where: local, ssh://user@host:port, adb://serial, emulator:cortex-a76.")
+]
+SizeOption = Annotated[int | None, typer.Option(help="Pixels a side, where the file does not say.")]
+MeanOption = Annotated[str | None, typer.Option(help="R,G,B in 0..1, if the file wants it subtracted.")]
+StdOption = Annotated[str | None, typer.Option(help="R,G,B in 0..1, if the file wants it divided by.")]
+BaselineOption = Annotated[
+    str | None, typer.Option(help="Timed beside it: an ONNX file, a retort.lock, or a key of the store.")
+]
+AcceptOption = Annotated[
+    Literal["nothing", "not-measured"],
+    typer.Option(help="not-measured: what could not be measured may pass, as a latency on an emulator."),
+]
+StoreOption = Annotated[Path, typer.Option(help="Where artifacts are kept.", envvar="RETORT_STORE")]
+ProcessesOption = Annotated[
+    int, typer.Option(help="That train together, by torchrun.", min=1, envvar=PROCESSES)
+]
+NodesOption = Annotated[
+    int, typer.Option(help="Machines that train together, each given the same command.", min=1, envvar=NODES)
+]
+RendezvousOption = Annotated[
+    str | None, typer.Option(help="HOST:PORT of one of them, where they meet.", envvar=RENDEZVOUS)
+]
+CurvesOption = Annotated[Path | None, typer.Option(help="Folder of the training's curves.", envvar=CURVES)]
+LOCK, REPORT, STORE = Path("retort.lock"), Path("report"), Path(".retort")

@@ -1,0 +1,95 @@
+"""A recipe's file read, its paths found, and what is wrong with it said in one line."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.recipe.schema import Recipe
+from targets.errors import Refusal, unknown
+
+VERSION = 1
+BUILT_IN = Path(__file__).with_name("builtin")
+
+
+def read_recipe(name: str) -> tuple[Recipe, Path]:
+    """The recipe of a file, or of a built-in name, and the folder its paths start from."""
+    path, built_in = Path(name), sorted(p.stem for p in BUILT_IN.glob("*.toml"))
+    if not path.suffix and not path.is_file() and path.name == name:
+        if name not in built_in:
+            raise unknown("recipe", name, built_in, "RECIPE")
+        path = BUILT_IN / f"{name}.toml"
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(built_in)
+        raise Refusal(f"{path}: no such recipe; give a .toml file or a built-in name ({known})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise Refusal(f"{path}: not valid TOML: {error}") from None
+    if raw.get("version") != VERSION:
+        raise Refusal(f"{path}: version = {raw.get('version')!r}; this Retort reads version = {VERSION}")
+    try:
+        recipe = Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise Refusal(f"{path}: {explain(error, Recipe)}") from None
+    return resolve_paths(recipe, path.resolve().parent, path), path.resolve().parent
+
+
+def resolve_paths(recipe: Recipe, folder: Path, source: Path) -> Recipe:
+    """Paths start from the recipe's folder, and must be there."""
+
+    def real(section: Any, key: str, where: str) -> Any:
+        path = getattr(section, key)
+        if path is None:
+            return section
+        try:
+            path = folder / path.expanduser()
+            if not path.exists():
+                raise Refusal(f"{source}: {where}.{key}: {path} does not exist")
+            if path.is_dir() != (key == "folder"):
+                raise Refusal(
+                    f"{source}: {where}.{key}: {path} is not a {'folder' if key == 'folder' else 'file'}"
+                )
+        except (RuntimeError, OSError) as error:
+            raise Refusal(f"{source}: {where}.{key}: {path}: {error}") from None
+        return section.model_copy(update={key: path})
+
+    return recipe.model_copy(
+        update={
+            "data": real(recipe.data, "folder", "data"),
+            "teacher": real(recipe.teacher, "weights", "teacher"),
+            "teachers": tuple(
+                real(one, "weights", f"teachers.{number}") for number, one in enumerate(recipe.teachers, 2)
+            ),
+            "student": real(recipe.student, "weights", "student"),
+        }
+    )
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """One line for the first fault: where, what, and the nearest key that exists."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    where = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place[-1], keys_at(model, place[:-1]), n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(keys_at(model, place[:-1]))}"
+        return f"{where}: no such key; {hint}"
+    if first["type"] == "missing":
+        return f"{where}: missing, and needed"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')} (got {first['input']!r})"
+
+
+def keys_at(model: type[BaseModel], place: list[str]) -> list[str]:
+    for part in place:
+        if part in model.model_fields:
+            inner = model.model_fields[part].annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                model = inner
+    return sorted(model.model_fields)

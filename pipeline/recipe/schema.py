@@ -1,0 +1,216 @@
+"""The recipe: one TOML file, checked whole at the door.
+
+What can be told without torch is told here (keys, types, ranges, files); names of networks and losses are
+resolved by the ``check`` stage, still before the first batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    model_validator,
+)
+
+from pipeline.data.catalogue import DATASETS
+from targets.budgets.limits import Budgets
+from targets.errors import unknown
+
+
+class Section(BaseModel):
+    """A table of the recipe; a key it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """Which images: a name of the catalogue, a folder of class folders, or ``module:factory``."""
+
+    name: str | None = None
+    folder: Path | None = None
+    factory: str | None = None
+    arguments: dict[str, Any] = {}
+    size: int | None = Field(None, ge=8, le=1024, description="pixels a side")
+    test: float | None = Field(None, gt=0, lt=1, description="share of images, where no split is given")
+    validation: float = Field(0.1, gt=0, lt=1, description="share of the training images")
+    flip: bool | None = None
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Data:
+        if sum(x is not None for x in (self.name, self.folder, self.factory)) != 1:
+            raise ValueError("give one of name, folder, factory")
+        if self.name is not None and self.name not in DATASETS:
+            raise ValueError(str(unknown("dataset", self.name, DATASETS, "name")))
+        return self
+
+
+class Training(Section):
+    """How a network is trained; the same for teacher, student and quantization-aware training."""
+
+    epochs: int = Field(30, ge=0)
+    batch: int = Field(64, ge=2)
+    lr: PositiveFloat = 0.1
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: NonNegativeFloat = 5e-4
+    schedule: Literal["cosine", "step"] = "cosine"
+    milestones: tuple[float, ...] = Field((0.625, 0.75, 0.875), description="shares of the run (step)")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the run with a rising learning rate")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    cutout: int = Field(0, ge=0, description="pixels a side of the square that is covered in each image")
+    mixup: NonNegativeFloat = Field(
+        0.0, description="α of the beta distribution of shares that two images are mixed by; 0 is off"
+    )
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the weights' running average; 0 is off")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    replay: int = Field(
+        0,
+        ge=0,
+        description="sets of views that are shown in turn, a teacher asked once about each; 0: ever new",
+    )
+    seed: int = 0
+
+
+class Network(Section):
+    """Which network: a name of the catalogue or ``module:factory`` found beside the recipe."""
+
+    network: str
+    arguments: dict[str, Any] = {}
+    weights: Path | None = Field(None, description=".safetensors, or .pth / .th read without pickle")
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    taps: tuple[str, ...] | None = Field(None, description="modules whose outputs are the stages")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"network": value} if isinstance(value, str) else value
+
+    @property
+    def random(self) -> bool:
+        """Whether its weights surely are: a factory of the user's, or arguments, may bring their own."""
+        own = ":" in self.network or any(name in self.arguments for name in ("pretrained", "weights"))
+        return self.weights is None and not own
+
+
+class Teacher(Network, Training):
+    """A given teacher is taken as it is unless the recipe asks for epochs. That is settled here, once."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, value: Any) -> Any:
+        given = isinstance(value, dict) and value.get("weights") is not None
+        return {"epochs": 0, **value} if given else value
+
+    @model_validator(mode="after")
+    def _taught(self) -> Teacher:
+        if self.epochs == 0 and self.random:
+            raise ValueError("epochs = 0 leaves a teacher with random weights; give weights, or epochs")
+        return self
+
+    @property
+    def training(self) -> Training:
+        return Training(**{name: getattr(self, name) for name in Training.model_fields})
+
+
+class Loss(Section):
+    """A line of the objective; what a method takes beyond the weight is checked against its signature."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    weight: float | None = None
+    ramp: float | None = Field(None, ge=0, le=1, description="share of the run in which the weight rises")
+    stop: float | None = Field(None, gt=0, le=1, description="share of the run after which the weight is 0")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Distill(Training):
+    epochs: int = Field(40, ge=0)
+    hard: NonNegativeFloat = Field(1.0, description="weight of the cross-entropy with the labels")
+    loss: tuple[Loss, ...] = (Loss(name="kd"),)
+    teachers: Literal["mean", "random"] = Field("mean", description="of several: all, or one drawn a batch")
+    shares: tuple[PositiveFloat, ...] | None = Field(
+        None, description="of several teachers; equal if not given"
+    )
+
+    @property
+    def training(self) -> Training:
+        return Training(**{name: getattr(self, name) for name in Training.model_fields})
+
+
+class Quantize(Distill):
+    """Quantization-aware training with the teacher, or calibration alone."""
+
+    method: Literal["qat", "ptq"] = "qat"
+    epochs: int = Field(6, ge=0)
+    lr: PositiveFloat = 0.01
+    warmup: float = Field(0.1, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    calibration: int = Field(256, ge=1, description="images that set the first ranges")
+
+
+class Prune(Distill):
+    """Channels cut out towards one goal, then trained again with the teacher."""
+
+    criterion: str = "magnitude"
+    macs: float | None = Field(None, gt=0, lt=1, description="share of the multiply-adds to keep")
+    latency: float | None = Field(
+        None, gt=0, lt=1, description="share of the int8 latency on the target to keep"
+    )
+    epochs: int = Field(20, ge=0)
+    lr: PositiveFloat = 0.02
+
+    @model_validator(mode="after")
+    def _one_goal(self) -> Prune:
+        if (self.macs is None) == (self.latency is None):
+            raise ValueError("give one goal: macs or latency, a share of what it was")
+        return self
+
+
+class Recipe(Section):
+    version: Literal[1]
+    data: Data
+    teacher: Teacher
+    teachers: tuple[Teacher, ...] = Field(
+        (), description="more teachers; the first is the budgets' reference"
+    )
+    student: Network
+    distill: Distill = Distill()
+    prune: Prune | None = None
+    quantize: Quantize = Quantize()
+    budgets: Budgets = Budgets(drop_vs_float=1.0)
+
+    @model_validator(mode="after")
+    def _student_taught(self) -> Recipe:
+        if self.distill.epochs == 0 and self.student.random:
+            raise ValueError(
+                "distill.epochs = 0 leaves a student with random weights; give student.weights, or epochs"
+            )
+        return self
+
+    @property
+    def all_teachers(self) -> dict[str, Teacher]:
+        """By the names of their stages: teacher, teacher 2, …"""
+        more = {f"teacher {number}": one for number, one in enumerate(self.teachers, 2)}
+        return {"teacher": self.teacher, **more}
+
+
+def teacher_names(names: Iterable[str]) -> list[str]:
+    """The teachers among some names, in the recipe's order: "teacher 2" before "teacher 10"."""
+    return sorted((name for name in names if name.startswith("teacher")), key=lambda name: (len(name), name))

@@ -1,0 +1,122 @@
+"""Offline distillation: a student learns from labels and from teachers that stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.data.batches import Batch
+from pipeline.data.decoded import Decoded
+from pipeline.losses import Term, bind_losses, modules_of, shapes
+from pipeline.losses.step import Step
+from pipeline.models.split_model import Parts
+from pipeline.models.tapped_model import Model
+from pipeline.recipe.schema import Distill
+from pipeline.schemes.base import Player
+from pipeline.schemes.supervised import hard_loss
+from pipeline.schemes.teacher_cache import Replayed
+from targets.errors import Refusal
+
+
+class Unclear:
+    """The labels of mixed images, for a loss that wants one an image."""
+
+    @classmethod
+    def __torch_function__(cls, *_: Any) -> NoReturn:
+        raise Refusal(
+            "distill.mixup: a mixed image has two labels, and a loss of the recipe looks at one; drop mixup,"
+            " or that loss"
+        )
+
+    def __getitem__(self, *_: Any) -> NoReturn:
+        self.__torch_function__()
+
+
+@dataclass
+class Guide:
+    """A teacher that stays as it is, the terms of the objective bound to it, and its share among several."""
+
+    teacher: Parts
+    terms: list[Term]
+    share: float
+    replayed: Replayed | None = None
+
+
+class Offline:
+    """A student and its teachers: ``hard`` · cross-entropy + Σ share · weight · loss.
+
+    The shares add up to 1, so several teachers are averaged; for ``kd`` that is the average of their soft
+    targets. With ``draw`` each batch has one of them instead, drawn by share (Fukuda et al. 2017).
+    """
+
+    def __init__(
+        self, student: Parts, guides: Sequence[Guide], hard: float, smoothing: float, draw: bool = False
+    ) -> None:
+        beside = nn.ModuleList(modules_of(guide.terms) for guide in guides)
+        self.players = {"student": Player(student.network, beside)}
+        self.student, self.guides, self.draw = student, guides, draw
+        self.hard, self.smoothing = hard, smoothing
+        self.shares = torch.tensor([guide.share for guide in guides])
+        for guide in guides:
+            guide.teacher.network.eval().requires_grad_(False)
+
+    @property
+    def teachers(self) -> list[Parts]:
+        return [guide.teacher for guide in self.guides]
+
+    def step(self, batch: Batch, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
+        guides = [(guide, guide.share) for guide in self.guides]
+        if self.draw:
+            guides = [(self.guides[int(torch.multinomial(self.shares, 1, generator=generator))], 1.0)]
+        student = self.student(batch.images)
+        logits = student.logits.float()
+        labels: Any = batch.labels if batch.mixed is None else Unclear()
+        indices = batch.indices.to(logits.device, non_blocking=True)
+        total = logits.new_zeros(())
+        if self.hard:  # 0 · loss would still give gradients: zeros, which weight decay follows
+            total = self.hard * hard_loss(logits, batch, self.smoothing)
+        for guide, share in guides:
+            networks = (self.student, guide.teacher)
+            kept = partial(guide.replayed.answers, batch, guide.teacher) if guide.replayed else None
+            step = Step(batch.images, labels, indices, student, *networks, progress, generator, kept)
+            for term in guide.terms:
+                weight = share * term.weight_at(progress)
+                if weight:
+                    total = total + weight * term.loss(step)
+        return {"student": total}
+
+
+def offline(
+    student: nn.Module,
+    like: Model,
+    teachers: Sequence[Model],
+    data: Decoded,
+    recipe: Distill,
+    where: str,
+    scratch: Path,
+) -> Offline:
+    """The offline scheme of a recipe's section; ``like`` has the student's features, as a plain model.
+
+    What is replayed of the teachers is kept in ``scratch``.
+
+    Raises Refusal for a loss that there is not, or that cannot take these networks.
+    """
+    shares = recipe.shares or [1.0] * len(teachers)
+    if len(shares) != len(teachers):
+        raise Refusal(f"{where}.shares: {len(shares)} shares for {len(teachers)} teachers; give one for each")
+    images = len(data.labels)
+    guides = []
+    for number, (teacher, share) in enumerate(zip(teachers, shares, strict=True)):
+        both = shapes(like, teacher, data.facts.size, images)
+        terms = bind_losses(recipe.loss, both, f"{where}.loss")
+        folder = scratch / f"{where} teacher {number}"
+        kept = Replayed(folder, images, both.classes, both.teacher_pooled) if recipe.replay else None
+        guides.append(Guide(Parts(teacher, teacher, "teacher"), terms, share / sum(shares), kept))
+    draw = recipe.teachers == "random"
+    return Offline(Parts(student, like, "student"), guides, recipe.hard, recipe.label_smoothing, draw)

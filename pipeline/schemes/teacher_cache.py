@@ -1,0 +1,74 @@
+"""Replay: what a teacher said of each view of each image, kept on disk, instead of asking it again.
+
+The views are drawn by seed, so their parameters need not be stored (after FKD, Shen & Xing 2021, arXiv 2112.01528,
+which stores them and the k best logits). All logits and the pooled features are kept, in float16: 328 bytes an image
+and view for 100 classes and 64 features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+from pipeline.compute import distributed
+from pipeline.data.batches import Batch
+from pipeline.models.tapped_model import Outputs
+from targets.errors import Refusal
+
+
+class Untold(tuple[Tensor, ...]):
+    """The stages, which are too many numbers to keep."""
+
+    def refuse(self, *_: Any) -> NoReturn:
+        raise Refusal(
+            "distill.replay: what is kept of the teacher are its answers and pooled features, and a loss of the"
+            " recipe looks at its stages; drop replay, or that loss"
+        )
+
+    def __iter__(self) -> Iterator[Tensor]:
+        self.refuse()
+
+    __getitem__ = __len__ = refuse
+
+
+class Replayed:
+    """The answers of one teacher, by view and image."""
+
+    def __init__(self, folder: Path, images: int, classes: int, pooled: int) -> None:
+        self.folder, self.images, self.classes, self.width = folder, images, classes, classes + pooled
+        self.files: dict[int, np.memmap[Any, Any]] = {}
+
+    def answers(self, batch: Batch, teacher: Callable[[Tensor], Outputs]) -> Outputs:
+        """As kept, or asked now and kept; no stages. The same to the bit either way.
+
+        In a view's first epoch each rank asks about its own images and tells the others, who meet them later. An
+        image that this epoch left over is asked about with the batch in which it comes.
+        """
+        indices, kept = batch.indices.numpy(), self.file(batch.view)
+        if np.isnan(kept[indices, 0]).any():
+            with torch.no_grad():
+                found = teacher(batch.images)
+            kept[indices] = torch.cat([found.logits, found.pooled], 1).half().cpu().numpy()
+        own = torch.from_numpy(np.asarray(kept[indices]))
+        if batch.unseen and distributed.ranks() > 1:
+            kept[distributed.gathered(batch.indices).numpy()] = distributed.gathered(own).numpy()
+        rows = own.to(batch.images.device, non_blocking=True).float()
+        return Outputs(rows[:, : self.classes], rows[:, self.classes :], Untold())
+
+    def file(self, view: int) -> np.memmap[Any, Any]:
+        """A row an image, not a number where it was not asked yet; of an earlier, killed run too."""
+        if view not in self.files:
+            path = self.folder / f"view {view} rank {distributed.rank()} of {distributed.ranks()}.npy"
+            if not path.exists():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                part = path.with_suffix(".part")
+                open_memmap(part, "w+", np.float16, (self.images, self.width)).fill(np.nan)
+                part.replace(path)
+            self.files[view] = open_memmap(path, "r+")
+        return self.files[view]

@@ -1,0 +1,28 @@
+"""distill: train the student on the labels and on what the teacher shows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import torch
+
+from pipeline.artifacts import checkpoint
+from pipeline.data import decoded
+from pipeline.engine.job import Job
+from pipeline.recipe.schema import Distill, Network
+from pipeline.schemes.offline import offline
+from pipeline.training import loop
+
+
+def run(job: Job) -> None:
+    recipe = Distill.model_validate(job.settings["distill"])
+    network = Network.model_validate(job.settings["student"])
+    data = decoded.read(job.parents["data"])
+    teachers = checkpoint.load_teachers(job.parents)
+    torch.manual_seed(recipe.seed)
+    described, student = checkpoint.begin(network, data.facts, job.inputs, "student")
+    scheme = offline(student, student, teachers, data, recipe, "distill", job.scratch)
+    history = loop.fit(scheme, data, recipe.training, job.scratch, "distill")
+    checkpoint.save(job.out, described, student)
+    (job.out / "history.json").write_text(json.dumps(asdict(history)))

@@ -1,0 +1,120 @@
+"""prune: cut the student's channels towards a goal, then train it again with the teacher.
+
+The goal is a share of the multiply-adds, or a share of the int8 latency on the target, which is measured: each
+probe is calibrated, exported and timed beside the uncut student by the one clock.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from safetensors.torch import load, save_file
+from torch import nn
+from torch.nn import functional as F
+
+from pipeline.artifacts import checkpoint
+from pipeline.compute import distributed
+from pipeline.data import decoded
+from pipeline.data.batches import plain_batches
+from pipeline.data.decoded import TRAIN, Decoded
+from pipeline.engine.job import Job
+from pipeline.engine.store import write_json
+from pipeline.models.tapped_model import Model
+from pipeline.pruning.channels import changed, cuts, resize, shapes_of
+from pipeline.pruning.criteria import NEED_GRADIENTS
+from pipeline.recipe.schema import Prune
+from pipeline.schemes.offline import offline
+from pipeline.search.latency_probe import PROBES, Probe
+from pipeline.training import loop
+from targets.errors import Refusal
+
+GRADIENT_IMAGES = 256
+
+
+def run(job: Job) -> None:
+    distributed.join()
+    recipe = Prune.model_validate(job.settings["prune"])
+    data = decoded.read(job.parents["data"])
+    described, student = checkpoint.read(job.parents["student"]), checkpoint.load(job.parents["student"])
+    assert isinstance(student, Model)
+    torch.manual_seed(recipe.seed)
+    before = loop.look(student, data)
+    index, tensors = job.scratch / "cut.json", job.scratch / "cut.safetensors"
+    # What an interrupted run has cut stays, and the first rank's is everybody's: another could end elsewhere.
+    if distributed.rank() == 0 and not index.exists():
+        made = copy.deepcopy(student)
+        reached, shapes = cut_student(made, data, recipe, job)
+        save_file(checkpoint.tensors_of(made), tensors)
+        write_json(index, {"reached": reached, "shapes": shapes})
+    kept = json.loads(distributed.shared(index))
+    resize(student.network, kept["shapes"])
+    student.load_state_dict(load(distributed.shared(tensors)))
+    after = loop.look(student, data)
+    teachers = checkpoint.load_teachers(job.parents)
+    scheme = offline(student, student, teachers, data, recipe, "prune", job.scratch)
+    history = loop.fit(scheme, data, recipe.training, job.scratch, "prune")
+    checkpoint.save(job.out, described.edited(edit="cut", shapes=kept["shapes"]), student)
+    validation = {"before": before, "cut": after, "trained": loop.look(student, data)}
+    notes = {**kept["reached"], "validation": validation, "history": asdict(history)}
+    (job.out / "history.json").write_text(json.dumps(notes))
+
+
+def cut_student(
+    student: Model, data: Decoded, recipe: Prune, job: Job
+) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """Cut in place; what was reached, and the shapes that are no longer what they were."""
+    original, multiple = shapes_of(student.network), job.settings["multiple"]
+    reached = cut(student, data, recipe, multiple, job)
+    shapes = changed(student.network, original)
+    if not shapes:
+        raise Refusal(
+            f"prune: nothing could be removed in multiples of {multiple} channels; drop [prune], try"
+            " another criterion, or set channel_multiple lower in the target's profile"
+        )
+    return reached, shapes
+
+
+def cut(student: Model, data: Decoded, recipe: Prune, multiple: int, job: Job) -> dict[str, Any]:
+    """Cut in place until the goal is met, or nothing is left to cut; what was reached."""
+    gradients = gradients_of(data) if recipe.criterion in NEED_GRADIENTS else None
+    steps = cuts(student, data.facts.size, recipe.criterion, multiple, gradients)
+    if recipe.macs is not None:
+        left = 1.0
+        for left in steps:
+            if left <= recipe.macs:
+                break
+        return {"goal": {"macs": recipe.macs}, "macs": left, "met": left <= recipe.macs}
+    assert recipe.latency is not None, "the recipe has one goal"
+    probe = Probe(student, data, job)
+    aim, probes, left = recipe.latency, [], 1.0
+    for left in steps:
+        if left > aim:
+            continue
+        probes.append({"macs": left, "latency": probe.latency(student)})
+        share = probes[-1]["latency"]
+        if share <= recipe.latency or len(probes) == PROBES:
+            break
+        aim = left * recipe.latency / share
+    # Nothing is left to cut, short of the aim: what is kept is timed all the same.
+    if left < 1 and (not probes or probes[-1]["macs"] != left):
+        probes.append({"macs": left, "latency": probe.latency(student)})
+    met = bool(probes) and probes[-1]["latency"] <= recipe.latency
+    return {"goal": {"latency": recipe.latency}, "probes": probes, "met": met}
+
+
+def gradients_of(data: Decoded) -> Callable[[nn.Module], None]:
+    """Leaves the gradients of the cross-entropy on some training images in a network."""
+    indices = data.part(TRAIN)[:GRADIENT_IMAGES]
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (data.facts.mean, data.facts.std))
+
+    def leave(network: nn.Module) -> None:
+        network.zero_grad()
+        for batch in plain_batches(data, indices, 64):
+            F.cross_entropy(network((batch.images - mean) / std), batch.labels).backward()  # type: ignore[no-untyped-call]
+
+    return leave

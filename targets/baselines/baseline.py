@@ -1,0 +1,47 @@
+"""What is timed beside the candidates, in the same rounds, and never ships: a baseline, the reference network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from targets.baselines.lock import SUFFIX, accepted
+from targets.baselines.reference_network import write_reference
+from targets.budgets.limits import Budgets
+from targets.errors import Refusal
+from targets.measuring.candidate import Candidate
+from targets.spec.contract import Contract, infer_contract, read_contract
+
+
+def beside(budgets: Budgets, contract: Contract, baseline: Path | None, work: Path) -> list[Candidate]:
+    """What is given or what the budgets want; ``work`` is where its files may lie."""
+    found = []
+    if baseline is not None:
+        found.append(Candidate("baseline", baseline_file(baseline, contract, work), "float32"))
+    if budgets.p50_vs_reference is not None or budgets.p99_vs_reference is not None:
+        found.append(Candidate("reference", write_reference(contract, work / "reference.onnx"), "float32"))
+    return found
+
+
+def baseline_file(baseline: Path, contract: Contract, work: Path) -> Path:
+    """The file, or what a lock accepted. Raises Refusal unless it takes the candidates' images."""
+    path = accepted(baseline, work) if baseline.suffix == SUFFIX else baseline
+    proto, where = load(path), f"--baseline {baseline}"
+    own = read_contract(proto) or infer_contract(proto, where, contract.size, contract.mean, contract.std)
+    if (own.feed(), own.size) != (contract.feed(), contract.size):
+        raise Refusal(f"{where}: it takes other images than the candidate")
+    return path
+
+
+def load(path: Path) -> onnx.ModelProto:
+    try:
+        proto = onnx.load(path)
+        onnx.checker.check_model(proto)
+    except FileNotFoundError:
+        raise Refusal(f"{path}: no such file") from None
+    except (OSError, DecodeError, onnx.checker.ValidationError) as error:
+        line = (str(error).splitlines() or ["empty"])[0]
+        raise Refusal(f"{path}: not a usable ONNX file: {line}") from None
+    return proto

@@ -1,0 +1,161 @@
+"""A bundle: all that a target needs to be measured and judged, in one folder, where there is no torch.
+
+``bundle.json`` holds the profile, the budgets, the input contract and the candidates; beside it lie the
+candidates' files as exported, the test images and labels, and what the workshop's networks answered to them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from targets.budgets.limits import Budgets
+from targets.convert.target_file import derived, trtexec
+from targets.convert.tensorrt_parser import second_opinion
+from targets.errors import Refusal
+from targets.measuring.candidate import Candidate
+from targets.spec.contract import Contract
+from targets.spec.profile import Profile
+from targets.tasks.classification import Exam
+
+FORMAT = 2
+INDEX = "bundle.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What is measured (candidates, images), by which profile, against which budgets and references."""
+
+    recipe: str
+    profile: Profile
+    budgets: Budgets
+    contract: Contract
+    candidates: Sequence[Candidate]
+    images: Path
+    exam: Exam
+    networks: Sequence[dict[str, Any]]  # the report's tables of the workshop's networks
+    notes: dict[str, Any]  # what else the report tells: lineage, what stayed float
+
+
+def write_bundle(bundle: Bundle, folder: Path) -> None:
+    """Write it whole: the index comes last, so a folder with an index is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)
+    for one in bundle.candidates:
+        write_candidate(one, bundle, folder)
+    place(bundle.images, folder / "images.npy")
+    np.save(folder / "labels.npy", bundle.exam.labels)
+    for name, logits in bundle.exam.references.items():
+        np.save(folder / f"reference.{name}.npy", logits)
+    index = {
+        "format": FORMAT,
+        "recipe": bundle.recipe,
+        "profile": bundle.profile.model_dump(mode="json"),
+        "budgets": bundle.budgets.model_dump(mode="json"),
+        "contract": asdict(bundle.contract),
+        "candidates": [in_folder(one) for one in bundle.candidates],
+        "references": list(bundle.exam.references),
+        "networks": list(bundle.networks),
+        "notes": bundle.notes,
+    }
+    if bundle.profile.backend == "tensorrt":
+        (folder / "NEXT.md").write_text(next_steps(bundle, folder))
+    part = folder / f".{INDEX}"
+    part.write_text(json.dumps(index, indent=1))
+    part.replace(folder / INDEX)
+
+
+def in_folder(one: Candidate) -> dict[str, Any]:
+    """A candidate by the names that its files have in a bundle."""
+    lite = f"{one.name}.tflite" if one.lite else None
+    return {**asdict(one), "model": f"{one.name}.onnx", "lite": lite}
+
+
+def read_candidate(raw: dict[str, Any], folder: Path) -> Candidate:
+    lite = folder / raw["lite"] if raw["lite"] else None
+    return Candidate(**{**raw, "model": folder / raw["model"], "lite": lite})
+
+
+def write_candidate(one: Candidate, bundle: Bundle, folder: Path) -> None:
+    """The exported files; for TensorRT the lowered one, which has passed the linter."""
+    path = folder / f"{one.name}.onnx"
+    if one.lite is not None:
+        place(one.lite, folder / f"{one.name}.tflite")
+    if bundle.profile.backend != "tensorrt":
+        place(one.model, path)
+        return
+    model, _ = derived(onnx.load(one.model), one.precision, bundle.profile, ())
+    path.unlink(missing_ok=True)
+    onnx.save(model, path)
+    objections = second_opinion(path)
+    if objections:
+        raise Refusal(f"{bundle.profile.name}: NVIDIA's parser would not take {one.name}: {objections[0]}")
+
+
+def next_steps(bundle: Bundle, folder: Path) -> str:
+    """What to do with a bundle of ONNX files for TensorRT."""
+    commands = [
+        trtexec(one.name, one.precision, bundle.contract, bundle.profile) for one in bundle.candidates
+    ]
+    return "\n".join(
+        [
+            f"# {bundle.recipe} for {bundle.profile.name}",
+            "",
+            "Measured and judged from here (the runner is sent along; the board needs Python, numpy and TensorRT):",
+            "",
+            f"    retort measure {folder} --device ssh://user@board",
+            "",
+            "By hand on the board, TensorRT's own tool (`sudo nvpmodel -q` says the power mode: note it):",
+            "",
+            *(f"    {command}" for command in commands),
+            "",
+        ]
+    )
+
+
+def place(file: Path, to: Path) -> None:
+    """A second name for a file where the disk allows it, else a copy."""
+    if to.exists() and to.samefile(file):
+        return
+    to.unlink(missing_ok=True)
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copyfile(file, to)
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Raises Refusal for a folder that is no bundle, or one of another format."""
+    try:
+        raw = json.loads((folder / INDEX).read_text())
+        if raw["format"] != FORMAT:
+            raise Refusal(f"{folder}: a bundle of format {raw['format']}; this Retort reads {FORMAT}")
+        contract = raw["contract"]
+        sequences = {name: tuple(contract[name]) for name in ("classes", "mean", "std")}
+        references = {name: np.load(folder / f"reference.{name}.npy") for name in raw["references"]}
+        return Bundle(
+            recipe=raw["recipe"],
+            profile=Profile.model_validate(raw["profile"]),
+            budgets=Budgets.model_validate(raw["budgets"]),
+            contract=Contract(**{**contract, **sequences}),
+            candidates=[read_candidate(one, folder) for one in raw["candidates"]],
+            images=folder / "images.npy",
+            exam=Exam(np.load(folder / "labels.npy"), tuple(contract["classes"]), references),
+            networks=raw["networks"],
+            notes=raw["notes"],
+        )
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Refusal(
+            f"{folder}: no bundle: {error.filename} is missing; make one with retort bundle"
+        ) from None
+    except (KeyError, TypeError, ValueError, EOFError) as error:  # pydantic's is a ValueError
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise Refusal(f"{folder}: a broken bundle ({told}); make it again with retort bundle") from None

@@ -1,0 +1,66 @@
+"""prove: measure a bundle on a device and judge it; and one report of what several targets showed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from targets.baselines.baseline import beside
+from targets.bundle.agreement_matrix import Proof, certificate
+from targets.bundle.bundle import Bundle
+from targets.errors import Unmeasurable
+from targets.measuring.measure import measure
+from targets.report.table import compose, target_table
+from targets.verdict import judge, sure, unmeasured
+
+
+def prove(
+    bundle: Bundle, device: str, out: Path, baseline: Path | None = None, accept: bool = False
+) -> Proof:
+    """Measure a bundle on a device and judge it: its target's part of the report, and the answers.
+
+    ``baseline`` is a file, or a lock that names one, timed in the same rounds; ``accept``: what is not measured may
+    pass. What cannot be measured is told as
+    such, so that one target's missing runtime stops no other's proof.
+    """
+    exam, profile = bundle.exam, bundle.profile
+    try:
+        if profile.remote and device == "local" and not profile.stand_in:
+            raise Unmeasurable(
+                f"no device given; next: retort measure {out / 'bundle'} --device ssh://user@board"
+            )
+        with tempfile.TemporaryDirectory(prefix="retort-") as work:
+            others = beside(bundle.budgets, bundle.contract, baseline, Path(work))
+            found = measure(
+                bundle.candidates,
+                bundle.contract,
+                profile,
+                device,
+                bundle.images,
+                out,
+                others,
+                lambda so_far: sure(judge(so_far, bundle.budgets, exam)),
+            )
+    except Unmeasurable as why:
+        return Proof(target_table(profile, device, unmeasured(bundle.budgets, str(why)), exam, None), {})
+    verdict = replace(judge(found, bundle.budgets, exam), accept=accept)
+    table = target_table(profile, device, verdict, exam, found, bundle.networks)
+    answers = {name: one.logits for name, one in found.candidates.items()}
+    int8 = [name for name, one in found.candidates.items() if one.precision == "int8"]
+    return Proof(table, {} if found.simulated else answers, int8)
+
+
+def report_of(bundles: Sequence[Bundle], proofs: Sequence[Proof]) -> dict[str, Any]:
+    """One report of several targets' proofs; the bundles come of one recipe."""
+    first = bundles[0]
+    lineage = {row["key"]: row for one in bundles for row in one.notes.get("lineage", [])}
+    networks = list(first.networks)
+    for one in bundles[1:]:
+        # A target may have networks of its own: pruned to its channels, or to its latency.
+        own = [row for row in one.networks if row not in networks]
+        networks += [{**row, "name": f"{row['name']} for {one.profile.name}"} for row in own]
+    notes = {**first.notes, "lineage": list(lineage.values()), "certificate": certificate(proofs)}
+    return compose(first.recipe, first.exam, networks, [proof.table for proof in proofs], **notes)

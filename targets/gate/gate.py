@@ -1,0 +1,158 @@
+"""gate: one ONNX file, a folder of images, budgets: yes or no. No torch, no recipe, no store."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from targets.baselines.baseline import beside, load
+from targets.baselines.lock import Lock, lock_of
+from targets.budgets.limits import Budgets
+from targets.errors import Refusal, Unmeasurable
+from targets.image_folder import LazyImages, class_folders, save_images
+from targets.measuring.candidate import Candidate, Measurement
+from targets.measuring.measure import measure
+from targets.progress import track
+from targets.report.table import compose, target_table, write_report
+from targets.spec.contract import Contract, infer_contract, read_contract
+from targets.spec.profile import Profile
+from targets.stats.intervals import ratio, share
+from targets.tasks.classification import Exam, right_answers
+from targets.verdict import judge, sure
+
+# Not the file's name: it could be that of one timed beside it.
+CANDIDATE = "candidate"
+
+
+@dataclass(frozen=True)
+class Given:
+    """A file to judge, and where: what a foreign file does not say of its input is given with it."""
+
+    model: Path
+    images: Path  # a folder of class folders
+    profile: Profile
+    device: str = "local"
+    size: int | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The given file's input, and the questions: the decoded images lie in ``work``."""
+
+    contract: Contract
+    exam: Exam
+    images: Path
+    work: Path
+
+
+@contextmanager
+def asked(given: Given) -> Iterator[Asked]:
+    """The questions for a file. Raises Refusal where file and images do not fit."""
+    proto = load(given.model)
+    contract = read_contract(proto) or infer_contract(
+        proto, str(given.model), given.size, given.mean, given.std
+    )
+    paths, folders = class_folders(given.images)
+    classes = check_classes(proto, contract, folders, given.images)
+    labels = np.array([classes.index(path.parent.name) for path in paths], dtype=np.int64)
+    with tempfile.TemporaryDirectory(prefix="retort-") as work:
+        decoded = Path(work) / "images.npy"
+        save_images(track(LazyImages(paths), "images"), len(paths), contract.size, decoded)
+        yield Asked(contract, Exam(labels, classes, {}), decoded, Path(work))
+
+
+def gate(
+    given: Given, budgets: Budgets, out: Path, baseline: Path | None = None, accept: bool = False
+) -> dict[str, Any]:
+    """The report's table of one given file.
+
+    ``baseline`` is another file with the same input, or a lock that names one: timed in the same rounds;
+    ``accept``: what is not measured may pass.
+    """
+    budgets = budgets.over(given.profile.budgets)
+    if not budgets.model_dump(exclude_none=True):
+        raise Refusal(
+            "gate: no budget to judge by; give --budget p99_ms=8 or another, or a profile with budgets"
+        )
+    with asked(given) as ask:
+        others = beside(budgets, ask.contract, baseline, ask.work)
+        enough = lambda so_far: sure(judge(so_far, budgets, ask.exam))
+        found = measured(given, ask, others, out / given.profile.name, enough)
+    verdict = replace(judge(found, budgets, ask.exam), accept=accept)
+    table = target_table(given.profile, given.device, verdict, ask.exam, found)
+    report = compose(str(given.model), ask.exam, [], [table])
+    write_report(report, out)
+    return report
+
+
+def measured(
+    given: Given,
+    ask: Asked,
+    others: Sequence[Candidate],
+    out: Path,
+    enough: Callable[[Measurement], bool],
+) -> Measurement:
+    """The given file, as it is, in the same rounds as others."""
+    one = Candidate(CANDIDATE, given.model, "float32")
+    where = given.profile, given.device
+    return measure([one], ask.contract, *where, ask.images, out, others, enough)
+
+
+def lock(given: Given, path: Path) -> Lock:
+    """Measure a file beside the reference network and say what to keep of it."""
+    begun = lock_of(given.model, path)
+    budgets = Budgets(p50_vs_reference=1.0)  # so that the reference network is there; nothing is judged
+    with asked(given) as ask:
+        others = beside(budgets, ask.contract, None, ask.work)
+        found = measured(given, ask, others, ask.work / "out", lambda so_far: True)
+    if found.untimed:
+        raise Unmeasurable(f"lock: {found.untimed}; lock it where it can be timed")
+    return begun.model_copy(update={"figures": figures(found, ask.exam), "measured": circumstances(found)})
+
+
+def figures(found: Measurement, exam: Exam) -> dict[str, Any]:
+    """What people compare in a diff, with as many digits as mean something."""
+    one, reference = found.candidates[CANDIDATE], found.beside["reference"]
+    right = share(right_answers(one.logits, exam), len(exam.labels))
+    times = ratio(one.blocks, reference.blocks)
+    return {
+        "accuracy_percent": [round(100 * x, 2) for x in (right.value, right.low, right.high)],
+        "p50_vs_reference": [float(f"{x:.4g}") for x in (times.value, times.low, times.high)],
+        "size_bytes": one.size_bytes,
+    }
+
+
+def circumstances(found: Measurement) -> dict[str, Any]:
+    return {
+        "target": found.target,
+        "cpu": found.environment["cpu"]["model"],
+        "taken": found.protocol["taken"],
+        "test_images": len(next(iter(found.candidates.values())).logits),
+    }
+
+
+def check_classes(
+    proto: onnx.ModelProto, contract: Contract, folders: tuple[str, ...], images: Path
+) -> tuple[str, ...]:
+    """The classes in the order of the answers: the file's own names, or the folders' in sorted order."""
+    if contract.classes:
+        odd = sorted(set(folders) - set(contract.classes))
+        if odd:
+            raise Refusal(
+                f"{images}: folder '{odd[0]}' is no class of the model ({', '.join(contract.classes[:8])})"
+            )
+        return contract.classes
+    (answers,) = (value for value in proto.graph.output if value.name == contract.output)
+    width = [dim.dim_value for dim in answers.type.tensor_type.shape.dim][-1:]
+    if width and width[0] not in (0, len(folders)):
+        raise Refusal(f"{images}: {len(folders)} class folders, but the model answers {width[0]} classes")
+    return folders

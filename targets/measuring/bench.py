@@ -1,0 +1,117 @@
+"""A device with a profile's settings and test images on it, and what can be done with a candidate there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from targets.convert.mobile import on_arm, packed
+from targets.convert.saturation import saturation
+from targets.convert.target_file import derived
+from targets.devices.base import Device, Local
+from targets.errors import Unmeasurable
+from targets.measuring.candidate import Candidate
+from targets.runner.backends import Backend
+from targets.spec.contract import Contract
+from targets.spec.profile import Profile
+
+EMULATED = "the processor is emulated, and an emulated time is no latency"
+STAND_IN = "this machine answered in the device's place, and its times say nothing of the device's"
+
+
+class Bench:
+    """A device with a profile's settings and images on it; what can be done with a candidate there."""
+
+    def __init__(
+        self, device: Device, profile: Profile, contract: Contract, images: Path, work: Path
+    ) -> None:
+        self.device, self.profile, self.images, self.work = device, profile, images, work
+        self.shapes = contract.shape(profile.batch)
+        self.base: dict[str, Any] = {
+            "backend": profile.backend,
+            "format": profile.format,
+            "tool": str(profile.tool) if profile.tool else None,
+            "images": "images.npy",
+            "feed": contract.feed(),
+        }
+        device.put(images, "images.npy")
+        self.environment = self.do("look")["after"]
+        stands_in = profile.remote and type(device) is Local
+        # Why nothing may be timed here, if so.
+        self.untimed = EMULATED if self.environment.get("emulated") else STAND_IN if stands_in else ""
+
+    def do(self, what: str, **more: Any) -> dict[str, Any]:
+        return self.device.run({**self.base, "do": what, **more})
+
+    def options(self, one: Candidate) -> dict[str, Any]:
+        known: dict[str, Any] = {
+            "threads": self.profile.threads,
+            "batch": self.profile.batch,
+            "precision": one.precision,
+        }
+        if self.profile.backend == "tensorrt":
+            known |= {"tensorrt": self.profile.tensorrt, "cache": self.profile.engine_cache}
+        return known
+
+    def artifact(self, one: Candidate) -> Path:
+        """The candidate's file in the form that this target runs."""
+        return self.work / f"{one.name}.{self.profile.format}"
+
+    def reference(self, one: Candidate) -> Path:
+        """The ONNX file that it was made of: for most targets the artifact itself."""
+        return self.work / f"{one.name}.onnx"
+
+    def build(self, one: Candidate) -> dict[str, Any]:
+        """Derive the file, send it, build its engine there; facts about what will run."""
+        features = self.environment["cpu"]["features"]
+        model, form = derived(onnx.load(one.model), one.precision, self.profile, features)
+        onnx.save(model, self.reference(one))
+        known: dict[str, Any] = {"saturation": saturation(model, form)} if one.precision == "int8" else {}
+        known |= packed(one.name, one.lite, self.reference(one), self.artifact(one))
+        if self.profile.backend == "onnxruntime" and (self.profile.format == "ort" or "asimd" in features):
+            known |= on_arm(self.reference(one))
+        self.device.put(self.artifact(one), self.artifact(one).name)
+        job = {"model": self.artifact(one).name, "engine": f"{one.name}.engine", "options": self.options(one)}
+        facts: dict[str, Any] = self.do("build", **job)["facts"]
+        return {**known, **facts, "rewrite": form, "precision": one.precision}
+
+    def ask(self, one: Candidate) -> tuple[NDArray[np.float32], int | None]:
+        """Its logits for every image, and the peak of memory (bytes) of the process that gave them."""
+        answers = f"{one.name}.npy"
+        job = {"engine": f"{one.name}.engine", "answers": answers, "options": self.options(one)}
+        memory = self.do("answer", **job)["memory_bytes"]
+        self.device.get(answers, self.work / answers)
+        return np.load(self.work / answers), memory
+
+    def time(self, candidates: Sequence[Candidate], seconds: float, seed: int) -> dict[str, Any]:
+        """Blocks of calls of each, in turns, in one fresh process: ``{"blocks": {name: …}, …}``."""
+        self.check_clock()
+        return self.do("time", engines=self.engines(candidates), seconds=seconds, seed=seed)
+
+    def sustain(self, candidates: Sequence[Candidate], seconds: float) -> list[dict[str, Any]]:
+        """Work without a pause, for what heat does: each window's medians and the machine's state."""
+        self.check_clock()
+        windows: list[dict[str, Any]] = self.do(
+            "sustain", engines=self.engines(candidates), seconds=seconds, seed=0
+        )["windows"]
+        return windows
+
+    def check_clock(self) -> None:
+        if self.untimed:
+            raise Unmeasurable(f"{self.profile.name}: {self.untimed}")
+
+    def engines(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
+        return {
+            one.name: {"engine": f"{one.name}.engine", "options": self.options(one)} for one in candidates
+        }
+
+    def vendor(self, one: Candidate) -> dict[str, Any]:
+        """The figures of the vendor's own tool for the same engine, where there is one; to look at, not to judge."""
+        if Backend(self.profile.backend).vendor is None:
+            return {}
+        return {"vendor": self.do("vendor", engine=f"{one.name}.engine", shapes=self.shapes)["vendor"]}

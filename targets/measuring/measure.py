@@ -1,0 +1,135 @@
+"""measure: candidates on a device: built, asked every image, timed in turns. Never from a cache."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from targets.convert.mobile import OPERATORS
+from targets.devices.base import Local
+from targets.devices.connect import open_device
+from targets.measuring.bench import Bench
+from targets.measuring.candidate import Candidate, Measured, Measurement
+from targets.measuring.throttling import heat
+from targets.progress import Bar
+from targets.spec.contract import Contract
+from targets.spec.profile import Profile
+from targets.stats.intervals import ERROR, LOOKS, until_sure
+
+
+def measure(
+    candidates: Sequence[Candidate],
+    contract: Contract,
+    profile: Profile,
+    device_name: str,
+    images: Path,
+    out: Path,
+    beside: Sequence[Candidate] = (),
+    enough: Callable[[Measurement], bool] = lambda found: True,
+) -> Measurement:
+    """Build, ask and time; the files as they ran there are left in ``out``. Raises Unmeasurable.
+
+    Timed in fresh processes, because a session is a sample too: as many as the first look wants, and on to the
+    next look while ``enough`` says no and the profile's seconds last.
+    """
+    everything = [*candidates, *beside]
+    bar = Bar(profile.name, 2 * len(everything) + LOOKS[0])
+    with tempfile.TemporaryDirectory(prefix="retort-") as work, open_device(device_name) as device, bar:
+        bench = Bench(device, profile, contract, images, Path(work))
+        seen = untimed(bench, everything, out, bar)
+        elsewhere = device_name != "local" or (profile.backend, profile.format) != ("onnxruntime", "onnx")
+        for one in candidates:
+            here = answers_here(bench, one) if elsewhere else seen[one.name].logits
+            seen[one.name] = replace(seen[one.name], here=here)
+        names = [one.name for one in beside]
+        if bench.untimed:
+            found = collected(seen, [], names, profile, device_name)
+            return replace(found, untimed=bench.untimed, environment=bench.environment)
+        heated = heat(bench.sustain(everything, profile.sustained)) if profile.sustained else {}
+
+        def take(number: int) -> dict[str, Any]:
+            done = bench.time(everything, profile.seconds / LOOKS[-1], number)
+            bar.expect(2 * len(everything) + next(look for look in LOOKS if look > number))
+            bar.step(f"timed {number + 1}")
+            return done
+
+        def so_far(timed: Sequence[dict[str, Any]]) -> Measurement:
+            found = collected(seen, timed, names, profile, device_name)
+            return replace(found, heat=heated)
+
+        timed = until_sure(take, lambda taken: enough(so_far(taken)))
+        for one in candidates:
+            seen[one.name].facts.update(bench.vendor(one))
+    return so_far(timed)
+
+
+def answers_here(bench: Bench, one: Candidate) -> NDArray[np.float32]:
+    """What ONNX Runtime on this machine's processor makes of the very tensors that the device runs."""
+    job = {**bench.base, "backend": "onnxruntime", "options": bench.options(one)}
+    with tempfile.TemporaryDirectory(prefix="retort-") as folder:
+        device = Local(Path(folder))
+        device.put(bench.images, "images.npy")
+        device.put(bench.reference(one), f"{one.name}.onnx")
+        device.run({**job, "do": "answer", "engine": f"{one.name}.onnx", "answers": "answers.npy"})
+        device.get("answers.npy", bench.work / f"{one.name}.here.npy")
+    answers: NDArray[np.float32] = np.load(bench.work / f"{one.name}.here.npy")
+    return answers
+
+
+def untimed(bench: Bench, everything: Sequence[Candidate], out: Path, bar: Bar) -> dict[str, Measured]:
+    """All that a candidate shows but its times: each is built, and asked every image."""
+    facts = {}
+    for one in everything:
+        facts[one.name] = bench.build(one)
+        bar.step(f"built {one.name}")
+    seen = {}
+    for one in everything:
+        logits, memory = bench.ask(one)
+        file = keep(bench.artifact(one), out)
+        if OPERATORS in facts[one.name]:
+            (out / f"{one.name}.{OPERATORS}.config").write_text(facts[one.name][OPERATORS])
+        bar.step(f"asked {one.name}")
+        whose = (one.network, one.precision, one.method)
+        seen[one.name] = Measured(file, file.stat().st_size, memory, logits, [], facts[one.name], *whose)
+    return seen
+
+
+def collected(
+    seen: Mapping[str, Measured],
+    timed: Sequence[dict[str, Any]],
+    beside: Sequence[str],
+    profile: Profile,
+    device: str,
+) -> Measurement:
+    """What is known after some processes."""
+    no_tails = timed[0]["timer"].get("no_tails", "") if timed else ""
+    found = {
+        name: replace(one, blocks=[process["blocks"][name] for process in timed], no_tails=no_tails)
+        for name, one in seen.items()
+    }
+    settings = {"threads": profile.threads, "batch": profile.batch, "seconds": profile.seconds}
+    protocol = {**settings, "processes": len(timed), "looks": list(LOOKS), "error": ERROR}
+    environment = {}
+    if timed:
+        protocol |= {"taken": timed[0]["time"], "timer": timed[0]["timer"]}
+        environment = timed[-1]["after"]
+    simulated = any(one.facts.get("simulated", False) for one in seen.values())
+    others = {name: found.pop(name) for name in beside}
+    return Measurement(profile.name, device, found, environment, protocol, simulated, others)
+
+
+def keep(file: Path, folder: Path) -> Path:
+    """Copy a file into a folder so that whoever looks sees it whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as part:
+        part.write(file.read_bytes())
+    kept = folder / file.name
+    Path(part.name).chmod(0o644)
+    Path(part.name).replace(kept)
+    return kept

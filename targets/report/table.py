@@ -1,0 +1,140 @@
+"""report: everything a run found, as one table of plain values, and the files made from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from targets.errors import FAILED, PASSED, UNDECIDED
+from targets.measuring.candidate import Measured, Measurement
+from targets.report import render, strips
+from targets.spec.profile import Profile
+from targets.stats.intervals import milliseconds, quantile, share
+from targets.tasks.classification import Exam, recalls, right_answers, same_answers
+from targets.verdict import QUANTILES, Verdict, plain_float
+
+VERSION = version("retort")
+KEPT_TIMES = 2000  # of each candidate, evenly spread, for the picture of the distribution
+
+
+def target_table(
+    profile: Profile,
+    device: str,
+    verdict: Verdict,
+    exam: Exam,
+    measurement: Measurement | None,
+    networks: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """One target's part of the report: verdict, candidates, where and how it was measured (if it was)."""
+    costs = {table["name"]: {key: table[key] for key in ("macs", "parameters")} for table in networks}
+    found = measurement.candidates if measurement else {}
+    return {
+        "target": profile.name,
+        "about": profile.about,
+        "device": device,
+        "status": verdict.status,
+        "ship": verdict.ship,
+        "reason": verdict.reason,
+        "speed_vs_float": asdict(verdict.speed) if verdict.speed else None,
+        "plain_float": plain_float(found),
+        "lines": [{**asdict(line), "outcome": line.outcome.value} for line in verdict.lines],
+        "candidates": {
+            name: candidate_table(one, exam, profile.batch) | costs.get(one.network, {})
+            for name, one in found.items()
+        },
+        "environment": measurement.environment if measurement else {},
+        "protocol": measurement.protocol if measurement else {},
+        "heat": measurement.heat if measurement else {},
+    }
+
+
+def candidate_table(found: Measured, exam: Exam, batch: int) -> dict[str, Any]:
+    return {
+        **answers_table(found.logits, exam),
+        **(latency_table(found, batch) if found.blocks else {}),
+        **agreement_table(found),
+        "artifact": found.artifact.name,
+        "size_bytes": found.size_bytes,
+        "memory_bytes": found.memory_bytes,
+        "facts": found.facts,
+    }
+
+
+def latency_table(found: Measured, batch: int) -> dict[str, Any]:
+    if found.no_tails:
+        return {"latency_ms": {"p50": asdict(milliseconds(quantile(found.blocks, 0.5)))}}
+    times = np.concatenate([np.asarray(block) for process in found.blocks for block in process])
+    return {
+        "latency_ms": {
+            name: asdict(milliseconds(quantile(found.blocks, q))) for name, q in QUANTILES.items()
+        },
+        "images_per_second": batch / float(times.mean()),
+        "timed_calls": len(times),
+        "times_ms": [round(1000 * float(t), 5) for t in times[:: max(1, len(times) // KEPT_TIMES)]],
+    }
+
+
+def agreement_table(found: Measured) -> dict[str, Any]:
+    """The same file's answers on the device and by ONNX Runtime on this machine, where those are two."""
+    if found.here is None or found.here is found.logits:
+        return {}
+    same, largest = same_answers(found.logits, found.here), float(np.abs(found.logits - found.here).max())
+    return {"agreement": {"same": asdict(same), "largest": largest}}
+
+
+def answers_table(logits: NDArray[np.float32], exam: Exam) -> dict[str, Any]:
+    """Accuracy with its interval, and the recall of each class."""
+    return {
+        "accuracy": asdict(share(right_answers(logits, exam), len(exam.labels))),
+        "recall": [asdict(found) for found in recalls(logits, exam, 0.95)],
+    }
+
+
+def network_table(
+    name: str, facts: dict[str, Any], logits: NDArray[np.float32], exam: Exam
+) -> dict[str, Any]:
+    """A rung of the ladder that was answered in the workshop: facts are network, parameters, macs."""
+    return {"name": name, **facts, **answers_table(logits, exam)}
+
+
+def compose(
+    recipe: str, exam: Exam, networks: list[dict[str, Any]], targets: list[dict[str, Any]], **more: Any
+) -> dict[str, Any]:
+    """The whole report: ``networks`` and ``targets`` are the tables above; ``more`` is taken as it is."""
+    statuses = {target["status"] for target in targets}
+    return {
+        "retort": VERSION,
+        "recipe": recipe,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "status": next((s for s in (FAILED, UNDECIDED) if s in statuses), PASSED),
+        "classes": list(exam.classes),
+        "test_images": len(exam.labels),
+        "class_images": np.bincount(exam.labels, minlength=len(exam.classes)).tolist(),
+        "networks": networks,
+        "targets": targets,
+        **more,
+    }
+
+
+def write_report(table: dict[str, Any], folder: Path) -> None:
+    """The page, and what other programs read, in ``folder``; other files there are left alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "report.json": json.dumps(table, indent=1),
+        "report.html": render.html(table),
+        "summary.md": render.summary(table),
+        "junit.xml": render.junit(table),
+        "budgets.svg": strips.budgets(render.printable(table)),
+    }
+    for name, text in texts.items():
+        part = folder / f".{name}.part"
+        part.write_text(text, encoding="utf-8")
+        part.replace(folder / name)

@@ -1,0 +1,74 @@
+"""What a run prints: notes on the way to standard error, the verdict to standard output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from targets.errors import FAILED, UNDECIDED
+
+Table = dict[str, Any]
+
+STYLES = {
+    "PASS": "bold green",
+    "FAIL": "bold red",
+    "INCONCLUSIVE": "bold yellow",
+    "NOT MEASURED": "bold yellow",
+    "SIMULATED": "bold magenta",
+}
+WORDS = {0: "PASS", 1: "FAIL", 3: "NOT DECIDED"}
+
+
+def note(what: str) -> None:
+    Console(stderr=True, highlight=False).print(f"  {what}", markup=False)
+
+
+def tell(table: Table, folder: Path) -> None:
+    """The verdict of each target, a line a budget, then where the report is."""
+    console = Console(highlight=False, soft_wrap=True)
+    for target in table["targets"]:
+        console.print()
+        console.print(f"{target['target']} on {target['device']}: {headline(target)}", markup=False)
+        console.print(f"  {target['reason']}", markup=False)
+        if target["heat"]:
+            console.print(f"  {target['heat']['says']}", markup=False)
+        for line in target["lines"]:
+            text = Text(f"  {line['outcome']:<12}", STYLES[line["outcome"]])
+            text.append(f"  {line['budget']:<21} {amount(line)}", "none")
+            console.print(text)
+    console.print()
+    console.print(f"{WORDS[table['status']]}  report: {folder / 'report.html'}", markup=False)
+
+
+def headline(target: Table) -> str:
+    """What the verdict comes to, in a few words."""
+    ship, lines = target["ship"], target["lines"]
+    if ship is None:
+        return "nothing is proved"
+    broken = [line["budget"] for line in lines if line["outcome"] == "FAIL"]
+    undecided = [line["budget"] for line in lines if line["outcome"] not in ("PASS", "FAIL")]
+    if target["status"] == FAILED:
+        return f"{ship} breaks {', '.join(broken)}"
+    if target["status"] == UNDECIDED:
+        return f"{ship} is not proved; undecided: {', '.join(undecided)}"
+    return f"{ship} ships" if lines else f"{ship} ships; no budgets were set"
+
+
+def amount(line: Table) -> str:
+    """``0.14 points [-0.53, 0.88], budget 3 (2 lost, 1 won of 719)``"""
+    found, unit = line["estimate"], line["unit"]
+    if found is None:
+        return f"budget {line['limit']:g} {unit} ({line['note']})"
+    interval = ""
+    if found["low"] != found["high"]:
+        interval = f" [{figures(found['low'])}, {figures(found['high'])}]"
+    note = f" ({line['note']})" if line["note"] else ""
+    return f"{figures(found['value'])} {unit}{interval}, budget {line['limit']:g}{note}"
+
+
+def figures(value: float) -> str:
+    """Three figures that count, never fewer than the whole number has."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,0 +1,165 @@
+"""Two processes train one network: as one process would, and through the death of one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import ROOT, SUPPORT
+
+torch = pytest.importorskip("torch", reason="training is torch's")
+
+
+from typer.testing import CliRunner
+
+from pipeline.cli.main import app
+from pipeline.engine.job import PROCESSES
+from pipeline.engine.stage import TRAINING, Stage, ensure
+from pipeline.engine.store import Store
+from pipeline.plan import plan
+from pipeline.recipe.read import read_recipe
+from targets.errors import Refusal
+from targets.spec.profile import read_profile
+
+PATHS = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+EVERY_ROOM = "\ndistill = { epochs = 1 }\nprune = { macs = 0.6, epochs = 1 }\nquantize = { epochs = 1 }\n"
+
+
+def trained(folder: Path, processes: int, restarts: int = 0, **wanted: Any) -> list[dict[str, Any]]:
+    """What each rank is left with."""
+    folder.mkdir()
+    (folder / "wanted.json").write_text(json.dumps({"epochs": 1, **wanted}))
+    options = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
+    launcher = ["-m", "torch.distributed.run", *options] if processes > 1 else []
+    command = [sys.executable, *launcher, str(SUPPORT / "ranked.py"), str(folder)]
+    paths = PATHS
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [torch.load(folder / f"rank {rank}.pt", weights_only=True) for rank in range(processes)]
+
+
+def furthest(one: dict[str, Any], other: dict[str, Any]) -> float:
+    assert one["state"].keys() == other["state"].keys()
+    return max(float((one["state"][name] - other["state"][name]).abs().max()) for name in one["state"])
+
+
+def test_two_processes_step_as_one(tmp_path: Path) -> None:
+    """On a network without batch statistics: four steps, the gradients of each averaged over the halves."""
+    (alone,) = trained(tmp_path / "one", 1)
+    first, second = trained(tmp_path / "two", 2)
+    assert first["history"]["ranks"] == 2 and alone["history"]["ranks"] == 1
+    assert furthest(first, second) == 0
+    assert furthest(first, alone) < 1e-5
+    assert first["history"]["loss"] == pytest.approx(alone["history"]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("wanted", [{"statistics": True}, {"replay": 2}], ids=str)
+def test_a_killed_rank_comes_back_and_nothing_is_lost(wanted: dict[str, Any], tmp_path: Path) -> None:
+    """With batch statistics; in its second epoch of three, two steps in."""
+    whole = trained(tmp_path / "whole", 2, epochs=3, **wanted)
+    killed = trained(tmp_path / "killed", 2, restarts=1, epochs=3, die=6, **wanted)
+    assert (tmp_path / "killed" / "died").exists()
+    assert furthest(whole[0], killed[0]) == 0 == furthest(whole[0], whole[1])
+    assert whole[0]["history"] == killed[0]["history"]
+
+
+def test_what_one_process_has_asked_the_teacher_the_other_knows(tmp_path: Path) -> None:
+    """After one epoch, in which each has seen half of the images."""
+    first, second = trained(tmp_path / "two", 2, replay=1)
+    assert furthest(first, second) == 0
+    files = [np.load(file) for file in sorted(tmp_path.rglob("view 0 rank * of 2.npy"))]
+    assert len(files) == 2 and np.array_equal(*files, equal_nan=True)
+    assert np.flatnonzero(~np.isnan(files[0]).any(1)).tolist() == list(range(32))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    text = """
+    version = 1
+    data = "digits"
+    teacher = { network = "resnet8", epochs = 1, batch = 128 }
+    student = "resnet8"
+    """
+    (tmp_path / "recipe.toml").write_text(text)
+    return tmp_path / "recipe.toml"
+
+
+def stage(recipe: Path, room: str) -> Stage:
+    return plan(*read_recipe(str(recipe)), read_profile("cpu"))[room]
+
+
+def test_every_room_that_trains_does_so_in_two_processes(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cut is the first rank's; the grid too."""
+    recipe.write_text(recipe.read_text() + EVERY_ROOM)
+    monkeypatch.setenv(PROCESSES, "2")
+    made = ensure(stage(recipe, "pruned int8"), Store(tmp_path / "store"), print)
+    notes = [json.loads(file.read_text()) for file in made.parent.glob("*/history.json")]
+    histories = [note.get("history", note) for note in notes]
+    assert [history["ranks"] for history in histories] == [2, 2, 2, 2]
+    assert all(len(history["loss"]) == 1 for history in histories)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        return int(one.getsockname()[1])
+
+
+def test_two_machines_given_the_same_command_make_the_same_networks(recipe: Path, tmp_path: Path) -> None:
+    """Two launchers of this machine with a store each; both cut, though only the first decides where."""
+    recipe.write_text(recipe.read_text() + EVERY_ROOM)
+    options = ["--nodes", "2", "--rendezvous", f"localhost:{free_port()}"]
+    machines = []
+    for name in ("first", "second"):
+        words = [str(recipe), str(tmp_path / name), "--store", str(tmp_path / f"store {name}"), *options]
+        command = [sys.executable, "-m", "pipeline.cli.main", "bundle", *words]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        machines.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    for machine in machines:
+        said = machine.communicate()[1]
+        assert machine.returncode == 0, said[-2000:]
+    first, second = (
+        sorted(path.name for path in (tmp_path / f"store {name}" / "objects").iterdir())
+        for name in ("first", "second")
+    )
+    networks = [key for key in first if key.startswith(TRAINING)]
+    assert len(networks) == 5
+    for key in networks:
+        one, other = (tmp_path / f"store {name}" / "objects" / key for name in ("first", "second"))
+        assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+        note = json.loads((one / "history.json").read_text())
+        assert note.get("history", note)["ranks"] == 2
+    assert second == first
+
+
+@pytest.mark.parametrize("given", ["", "--rendezvous head", "--rendezvous head:"])
+def test_machines_that_cannot_meet_are_refused(given: str) -> None:
+    found = CliRunner().invoke(app, ["bundle", "digits", "out", "--nodes", "2", *given.split()])
+    assert isinstance(found.exception, Refusal)
+    assert "2 nodes meet at HOST:PORT of one of them" in str(found.exception)
+
+
+def test_more_processes_than_cores_are_refused() -> None:
+    cores = os.cpu_count() or 1
+    found = CliRunner().invoke(app, ["bundle", "digits", "out", "--processes", str(cores + 1)])
+    assert isinstance(found.exception, Refusal)
+    assert f"{cores + 1} on a machine with {cores} cores" in str(found.exception)
+
+
+def test_a_refusal_of_all_ranks_is_told_once(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe.write_text(recipe.read_text().replace("batch = 128", "batch = 2, lr = 1e30"))
+    monkeypatch.setenv(PROCESSES, "3")
+    with pytest.raises(Refusal, match="training images in batches of 2 are too few for 3 processes"):
+        ensure(stage(recipe, "teacher"), Store(tmp_path / "store"), print)

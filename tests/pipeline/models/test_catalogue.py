@@ -1,0 +1,214 @@
+"""The catalogue of networks, what a model makes of them, and a teacher cut into stages."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the networks are torch's")
+
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.models.catalogue import NETWORKS, build, macs, resolve
+from pipeline.models.tapped_model import Model, check_answers, find_taps, outputs
+from pipeline.user_code import find_factory, load_factory, sources
+from targets.errors import Refusal
+
+# For 100 classes and 32 pixels: parameters, millions of multiply-adds, to the digits that people quote.
+COUNTED = {
+    "resnet8": (83_892, 12.5),
+    "resnet14": (181_108, 26.7),
+    "resnet20": (278_324, 40.8),
+    "resnet32": (472_756, 69.1),
+    "resnet44": (667_188, 97.4),
+    "resnet56": (861_620, 125.8),
+    "resnet110": (1_736_564, 253.2),
+    "resnet8x4": (1_233_540, 177.1),
+    "resnet32x4": (7_433_860, 1083.0),
+}
+TORCHVISION = ("resnet18", "mobilenet_v2", "squeezenet1_1", "densenet121", "efficientnet_b0")
+
+
+def promised(name: str) -> list[tuple[int, int, int]]:
+    """The stages at 32 pixels by the papers: widths, and where the image is halved."""
+    widths = [64, 128, 256, 512, 512]
+    if name.startswith("resnet"):
+        widths = [64, 128, 256] if name.endswith("x4") else [16, 32, 64]
+    elif name.startswith("wrn"):
+        widths = [width * int(name.split("_")[2]) for width in (16, 32, 64)]
+    return [(width, 32 // 2**stage, 32 // 2**stage) for stage, width in enumerate(widths)]
+
+
+def parameters(name: str) -> int:
+    """Counted by hand, from the papers' tables, for 100 classes."""
+    if name in COUNTED:
+        return COUNTED[name][0]
+    if name.startswith("vgg"):
+        each, inputs, total = {"vgg8": 1, "vgg13": 2}[name], 3, 512 * 100 + 100
+        for width in (64, 128, 256, 512, 512):
+            for _ in range(each):
+                total, inputs = total + 9 * inputs * width + 2 * width, width
+        return total
+    depth, widen = map(int, name.split("_")[1:])
+    inputs, total = 16, 9 * 3 * 16
+    for width in (16 * widen, 32 * widen, 64 * widen):
+        for _ in range((depth - 4) // 6):
+            shortcut = inputs * width if inputs != width else 0
+            total += 9 * inputs * width + 9 * width * width + 2 * inputs + 2 * width + shortcut
+            inputs = width
+    return total + 2 * inputs + inputs * 100 + 100
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network_has_the_paper_s_shapes_and_size(name: str) -> None:
+    with torch.device("meta"):  # shapes alone: no arithmetic, and no memory
+        network = NETWORKS[name](classes=100)
+        model = Model(network, tiny.MEAN, tiny.STD, network.taps).eval()
+        answer = outputs(model(torch.empty(2, 3, 32, 32)))
+    assert answer.logits.shape == (2, 100)
+    assert [tuple(stage.shape[1:]) for stage in answer.stages] == promised(name)
+    assert answer.pooled.shape == (2, promised(name)[-1][0])
+    assert sum(p.numel() for p in network.parameters()) == parameters(name)
+    if name in COUNTED:
+        counted = macs(network, torch.empty(3, 3, 32, 32, device="meta")) / 1e6
+        assert counted == pytest.approx(COUNTED[name][1], abs=0.06 if counted < 1000 else 0.6)
+
+
+def test_macs_are_counted_by_hand_and_leave_the_mode() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, 2, groups=1), nn.Flatten(), nn.Linear(8 * 7 * 7, 5)).train()
+    assert macs(network, torch.zeros(4, 3, 16, 16)) == 8 * 3 * 9 * 49 + 8 * 49 * 5
+    assert network.training
+
+
+def test_model_normalises_taps_and_pools() -> None:
+    model = tiny.model()
+    images = tiny.pictures(5)
+    with torch.no_grad():
+        flat = model(images)
+        found = outputs(flat)
+        normal = (images - torch.tensor(tiny.MEAN)[:, None, None]) / torch.tensor(tiny.STD)[:, None, None]
+        net = model.network
+        first = net.layer1(F.relu(net.bn1(net.conv1(normal))))
+        second = net.layer2(first)
+        third = net.layer3(second)
+        assert torch.allclose(found.logits, net(normal), atol=1e-5)
+        assert torch.allclose(net.fc(found.pooled), found.logits, atol=1e-6)
+        for mine, tap in zip((first, second, third), found.stages, strict=True):
+            assert torch.allclose(mine, tap, atol=1e-5)
+    assert [id(x) for x in flat] == [id(x) for x in (found.logits, found.pooled, *found.stages)]
+    assert torch.allclose(found.pooled, third.mean((2, 3)), atol=1e-6)
+    assert "mean" not in model.state_dict()
+
+
+def test_model_leaves_no_hooks_even_when_the_network_fails() -> None:
+    model = tiny.model()
+    model(tiny.pictures(1))
+    with pytest.raises(RuntimeError):
+        model(torch.zeros(1, 5, 16, 16))
+    assert not [name for name, m in model.named_modules() if m._forward_hooks or m._forward_pre_hooks]
+
+
+def test_names_resolve_to_factories() -> None:
+    assert resolve("resnet8", None, "here") is NETWORKS["resnet8"]
+    made = build("squeezenet1_1", None, 7, {"dropout": 0.1}, "here")
+    assert made.classifier[0].p == 0.1
+    assert made.classifier[1].out_channels == 7
+    with pytest.raises(Refusal, match=r"here: no network named 'resnet_20'; did you mean 'resnet20'\?"):
+        resolve("resnet_20", None, "here")
+    with pytest.raises(Refusal, match=r"here: resnet8 does not take these arguments: .*deep"):
+        build("resnet8", None, 7, {"deep": 1}, "here")
+
+
+NEIGHBOUR = "from torch import nn\ndef body(): return nn.Conv2d(3, 6, 1)\n"
+SOURCE = """
+from torch import nn
+from blocks_beside import body
+def make(classes, bias=True):
+    return nn.Sequential(body(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, classes, bias))
+def number(classes): return classes
+"""
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe's folder with a factory in a file called pipeline.py."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "blocks_beside.py").write_text(NEIGHBOUR)
+    (tmp_path / "pipeline.py").write_text(SOURCE)
+    return tmp_path
+
+
+def test_a_factory_beside_the_recipe_may_be_called_pipeline(beside: Path) -> None:
+    source = find_factory("pipeline:make", beside)
+    assert source == beside / "pipeline.py"
+    assert sources("pipeline:make", beside) == {
+        "source": source,
+        "source.blocks_beside": beside / "blocks_beside.py",
+    }
+    made = build("pipeline:make", source, 5, {"bias": False}, "here")
+    assert made[3].weight.shape == (5, 6) and made[3].bias is None
+    check_answers(made, 16, 5, "here")
+    ours = importlib.import_module("pipeline")
+    assert Path(ours.__path__[0]).name == "pipeline" and not hasattr(ours, "make")
+    assert find_factory("torch:nn", beside) is None
+
+
+def test_factories_that_give_nothing_useful_are_refused(beside: Path) -> None:
+    source = beside / "pipeline.py"
+    with pytest.raises(Refusal, match=r"pipeline\.py has no function 'mak'"):
+        resolve("pipeline:mak", source, "here")
+    with pytest.raises(Refusal, match=r"pipeline:number gave int; return a torch\.nn\.Module"):
+        build("pipeline:number", source, 5, {}, "here")
+    source.write_text("def make(classes:\n")
+    with pytest.raises(Refusal, match=r"here: .*pipeline\.py cannot be imported"):
+        load_factory("pipeline:make", source, "here")
+    with pytest.raises(Refusal, match="here: module no_such_package cannot be imported"):
+        load_factory("no_such_package:make", None, "here")
+
+
+class Picky(nn.Module):  # takes one size of image, as torchvision's transformers do
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch._assert(x.shape[-1] == 224, "Wrong image height!")
+        return self.conv(x).mean((2, 3))
+
+
+class Twofold(Picky):  # gives a second answer while it trains, as GoogLeNet does
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        answer = self.conv(x).mean((2, 3))
+        return (answer, answer) if self.training else answer
+
+
+def test_answers_of_the_wrong_shape_are_refused() -> None:
+    check_answers(tiny.network(), 16, tiny.CLASSES, "here")
+    with pytest.raises(Refusal, match=r"here: .* answers \(2, 4\).* 5 classes"):
+        check_answers(tiny.network(), 16, 5, "here")
+    with pytest.raises(Refusal, match=r"here: .* answers tuple"):
+        check_answers(tiny.model(), 16, tiny.CLASSES, "here")
+    with pytest.raises(Refusal, match=r"here: .*the network fails on images of 16x16: "):
+        check_answers(nn.Sequential(nn.Conv2d(3, 4, 17)), 16, 4, "here")
+
+
+@pytest.mark.parametrize("network", [Picky(), Twofold().train()])
+def test_answers_that_would_stop_the_first_batch_are_refused(network: nn.Module) -> None:
+    with pytest.raises(Refusal, match="here: "):
+        check_answers(network, 16, 4, "here")
+
+
+def test_taps_of_a_network_without_any_are_found() -> None:
+    stages = [
+        nn.Sequential(nn.Conv2d(a, b, 3, s, 1), nn.ReLU()) for a, b, s in ((3, 4, 1), (4, 6, 2), (6, 8, 2))
+    ]
+    plain = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    assert find_taps(plain, 16) == ("1", "2")
+    assert find_taps(nn.Sequential(stages[0], nn.AdaptiveAvgPool2d(1)), 16) == ("0",)
+    assert find_taps(tiny.network(), 16) == ("layer1", "layer2", "layer3")
