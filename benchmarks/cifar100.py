@@ -18,8 +18,8 @@ import typer
 from benchmarks.evidence import RESULTS, circumstances, finished, rows_of, told, write
 from benchmarks.packs import Files
 from pipeline.data.catalogue import CIFAR
-from pipeline.engine.store import digest_file
-from pipeline.line import bundle
+from pipeline.engine.store import Store, digest_file
+from pipeline.line import Workshop, bundle
 from pipeline.recipe.read import read_recipe
 from pipeline.recipe.schema import Data, Recipe
 from targets.bundle.prove import prove, report_of
@@ -59,7 +59,7 @@ def main(
         for seed in range(seeds):
             recipe, folder = read_recipe(name)
             recipe = shortened(from_files(recipe, data or []), shorter, seed)
-            made = bundle(name, recipe, folder, read_profile("cpu"), "local", work, print)
+            made = bundle(name, recipe, folder, read_profile("cpu"), "local", Workshop(Store(work), print))
             proof = prove(made, "local", work / "proofs" / f"{name} seed {seed}")
             rows.append(row(name, seed, recipe, report_of([made], [proof])))
             # After each: who stops it keeps what is known.

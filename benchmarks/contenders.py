@@ -21,11 +21,12 @@ from pipeline.artifacts.onnx_file import Deployed, write
 from pipeline.data.batches import plain_batches
 from pipeline.data.catalogue import OTHER
 from pipeline.data.decoded import TRAIN, Decoded, Facts
-from pipeline.models.catalogue import NETWORKS, build, macs
+from pipeline.models.cifar import NETWORKS, build, macs
 from pipeline.models.tapped_model import Model
 from pipeline.pruning.channels import cuts
 from pipeline.quantization.grid import convert
 from pipeline.quantization.ptq import calibrated
+from targets.errors import first_line
 from targets.measuring.candidate import Candidate
 from targets.measuring.measure import Precision
 from targets.runner.backends import Backend
@@ -64,7 +65,7 @@ def subject(name: str) -> Subject:
     """A network of the catalogue: ours at 32 px and 10 classes, others at 224 px and 1000."""
     size, classes = (32, 10) if name in NETWORKS else (224, 1000)
     torch.manual_seed(SEED)
-    network = build(name, None, classes, {}, "--network")
+    network = build(name, None, classes, {}, "--network").network
     generator = np.random.default_rng(SEED)
     # Noise over a shade of its own, so that images differ as wholes too.
     shades = generator.integers(40, 216, (IMAGES, 1, 1, 3))
@@ -108,7 +109,7 @@ def make(one: Subject, profile: Profile, folder: Path) -> Made:
         try:
             tool(folder / "float.onnx", one.feeds(), path)
         except Exception as error:  # whatever another's tool raises is its result here
-            missing[name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            missing[name] = f"{type(error).__name__}: {first_line(error)}"
             continue
         # As the runtime takes a user's file: nothing rewritten, no float precision asked for.
         candidates.append(Candidate(name, path, "native"))

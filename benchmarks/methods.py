@@ -39,7 +39,7 @@ from pipeline.recipe.schema import Distill, Training
 from pipeline.schemes.offline import offline
 from pipeline.schemes.supervised import Supervised
 from pipeline.training import loop
-from targets.errors import Refusal
+from targets.errors import Refusal, first_line
 from targets.progress import Bar
 
 ALONE = "student alone"
@@ -228,7 +228,7 @@ def one(protocol: Protocol, data: Decoded, teacher: Parts, method: str, seed: in
             for epoch in range(recipe.epochs):
                 run.epoch(epoch, method)
     except (Refusal, RuntimeError, ValueError) as error:
-        return {"error": str(error).splitlines()[0], "seconds": time.monotonic() - started}
+        return {"error": first_line(error), "seconds": time.monotonic() - started}
     seconds = time.monotonic() - started
     return {"accuracy": accuracy(student, data), "loss": run.history.loss[-1], "seconds": seconds}
 

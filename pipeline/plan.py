@@ -1,77 +1,201 @@
-"""plan: every stage of a recipe for a target, described and keyed; nothing runs."""
+"""plan: every stage of a recipe for a target, described and keyed; nothing runs.
+
+The settings of a stage hold no path: a file from outside the store is an input, and counts by its content.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from pipeline.engine.stage import Stage
-from pipeline.engine.store import digest
-from pipeline.recipe.schema import Network, Recipe
-from pipeline.user_code import is_factory, sources
+from pipeline.data.content import folder_digest
+from pipeline.engine.job import CODE, without_files
+from pipeline.engine.stage import Input, Stage
+from pipeline.models.names import catalogue_entries
+from pipeline.recipe.schema import Data, Distill, Network, Recipe
+from pipeline.user_code import code_files, is_factory, packages_of
+from targets.measuring.candidate import Method
 from targets.spec.profile import Profile
 
-Plan = dict[str, Stage]
+
+@dataclass(frozen=True)
+class Variant:
+    """A network of the recipe in one form: in float, or in int8 by a method; and the files made of it, by format."""
+
+    network: str
+    method: Method
+    checkpoint: Stage
+    files: Mapping[str, Stage]
 
 
-def plan(recipe: Recipe, folder: Path, profile: Profile, device: str = "local") -> Plan:
-    """Every stage of the workshop for one recipe and one profile, described and keyed; nothing runs."""
-    settings = recipe.model_dump(mode="json")
-    student_files = files(recipe.student, folder)
-    teacher_files = {name: files(section, folder) for name, section in recipe.all_teachers.items()}
-    data_files = sources(recipe.data.factory, folder) if recipe.data.factory else {}
+@dataclass(frozen=True)
+class Plan:
+    """The stages of one recipe for one target."""
 
-    listing = list_files(recipe.data.folder) if recipe.data.folder else None
+    check: Stage
+    data: Stage
+    teachers: Mapping[str, Stage]
+    networks: Mapping[str, Stage]  # the student, and "pruned" where the recipe prunes
+    variants: tuple[Variant, ...]
+    answers: Stage
 
-    data = Stage("decode", {**settings["data"], "listing": listing}, inputs=data_files)
-    check = Stage("check", settings, {"data": data}, prefixed(student=student_files, **teacher_files))
-    teachers = {
-        name: Stage("teach", section.model_dump(mode="json"), {"data": data}, teacher_files[name])
-        for name, section in recipe.all_teachers.items()
-    }
-    task = {"student": settings["student"], "distill": settings["distill"]}
-    student = Stage("distill", task, {"data": data, **teachers}, student_files)
+    @property
+    def stages(self) -> list[Stage]:
+        """Each once, in the order in which they are made."""
+        variants = [stage for one in self.variants for stage in (one.checkpoint, *one.files.values())]
+        networks = [*self.teachers.values(), *self.networks.values()]
+        return list({s.key: s for s in (self.check, self.data, *networks, *variants, self.answers)}.values())
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a section takes from outside the store, and its settings without paths."""
+
+    settings: dict[str, Any]
+    inputs: Mapping[str, Input]
+    uses: frozenset[str]
+    packages: frozenset[str]
+
+
+def plan(recipe: Recipe, folder: Path, profile: Profile, known: Path, device: str = "local") -> Plan:
+    """The stages of a recipe whose paths start from ``folder``; ``known`` keeps the digests of its images.
+
+    Raises Refusal for images or code that cannot be found.
+    """
+    data, check, teachers, student = first_stages(recipe, folder, known)
     networks = {"student": student}
     if recipe.prune is not None:
-        # What of the target a cut depends on: its channels' multiple, and all of it where latency is the goal.
-        target = (
-            {"profile": profile.model_dump(mode="json"), "device": device} if recipe.prune.latency else None
-        )
-        task = {"prune": settings["prune"], "multiple": profile.channel_multiple, "target": target}
-        networks["pruned"] = Stage("prune", task, {"data": data, **teachers, "student": student})
-    stages = {"check": check, "data": data, **teachers, **networks}
-    forms = {"onnx": {"layout": profile.layout, "opset": profile.opset, "format": "onnx"}}
+        networks["pruned"] = pruned(recipe, profile, device, data, teachers, student)
+    formats = ["onnx"]
     if profile.format == "tflite" and find_spec("litert_torch"):  # without it the report says what is missing
-        converter = {"converter": version("litert-torch")}
-        forms["tflite"] = {"layout": profile.layout, "format": "tflite", **converter}
+        formats.append("tflite")
+    variants = []
     for name, network in networks.items():
+        edits = frozenset({"quantize", *(["cut"] if name == "pruned" else [])})
         calibration = {"calibration": recipe.quantize.calibration}
-        calibrated = Stage("calibrate", calibration, {"data": data, "student": network})
-        checkpoints = {name: network, f"{name} ptq": calibrated}
+        calibrated = stage("calibrate", calibration, {"data": data, "student": network}, edits)
+        checkpoints: dict[Method, Stage] = {"": network, "ptq": calibrated}
         if recipe.quantize.method == "qat":
             parents = {"data": data, **teachers, "student": network, "calibrated": calibrated}
-            checkpoints[f"{name} qat"] = Stage("quantize", settings["quantize"], parents)
-        stages |= checkpoints
-        for key, checkpoint in checkpoints.items():
-            for kind, form in forms.items():
-                stages[f"{key} {kind}"] = Stage("export", form, {"data": data, "checkpoint": checkpoint})
-    stages["answers"] = Stage("evaluate", {}, {"data": data, **teachers, **networks})
-    return stages
+            settings = recipe.quantize.model_dump(mode="json", exclude={"calibration", "method"})
+            uses = edits | losses_of(recipe.quantize)
+            checkpoints["qat"] = stage("quantize", settings, parents, uses, trains=True)
+        for method, checkpoint in checkpoints.items():
+            parents = {"data": data, "checkpoint": checkpoint}
+            files = {
+                form: stage("export", export_settings(profile, form), parents, edits | {form})
+                for form in formats
+            }
+            variants.append(Variant(name, method, checkpoint, files))
+    answers = stage("evaluate", {}, {"data": data, **teachers, **networks}, frozenset({"cut"}))
+    return Plan(check, data, teachers, networks, tuple(variants), answers)
 
 
-def list_files(folder: Path) -> str:
-    """A digest that changes when a file of a folder does: by name, size and time, as make sees it."""
-    rows = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
-    return digest([(str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in rows])
+def first_stages(recipe: Recipe, folder: Path, known: Path) -> tuple[Stage, Stage, dict[str, Stage], Stage]:
+    """The images, the check of the whole recipe, the teachers and the student."""
+    images, own = outside_data(recipe.data, folder, known), outside_network(recipe.student, folder)
+    outside = {name: outside_network(section, folder) for name, section in recipe.all_teachers.items()}
+    data = Stage("decode", images.settings, {}, images.inputs, images.uses, images.packages)
+    teachers = {
+        name: Stage("teach", one.settings, {"data": data}, one.inputs, one.uses, one.packages, trains=True)
+        for name, one in outside.items()
+    }
+    settings = {"student": own.settings, "distill": recipe.distill.model_dump(mode="json")}
+    student = Stage(
+        "distill",
+        settings,
+        {"data": data, **teachers},
+        own.inputs,
+        own.uses.union(losses_of(recipe.distill), *(one.uses for one in outside.values())),
+        own.packages.union(*(one.packages for one in outside.values())),
+        trains=True,
+    )
+    return data, check_stage(recipe, data, {"student": own, **outside}), teachers, student
 
 
-def files(section: Network, folder: Path) -> dict[str, Path]:
-    """What a network's tensors come from outside the store: its source, its neighbours, its weights."""
-    found = sources(section.network, folder) if is_factory(section.network) else {}
-    return {**found, "weights": section.weights} if section.weights else found
+def check_stage(recipe: Recipe, data: Stage, sections: Mapping[str, Outside]) -> Stage:
+    """All that the recipe will do, tried in seconds; each section's inputs behind its name."""
+    settings = recipe.model_dump(mode="json", exclude={"data", "budgets"})
+    settings |= {name: one.settings for name, one in sections.items() if name in ("student", "teacher")}
+    settings["teachers"] = [
+        one.settings for name, one in sections.items() if name not in ("student", "teacher")
+    ]
+    tasks = [task for task in (recipe.distill, recipe.quantize, recipe.prune) if task is not None]
+    uses = [losses_of(task) for task in tasks]
+    if recipe.prune is not None:
+        uses.append(frozenset({recipe.prune.criterion}))
+    return Stage(
+        "check",
+        settings,
+        {"data": data},
+        {f"{name}/{key}": given for name, one in sections.items() for key, given in one.inputs.items()},
+        frozenset().union(*uses, *(one.uses for one in sections.values())),
+        frozenset().union(*(one.packages for one in sections.values())),
+    )
 
 
-def prefixed(**groups: Mapping[str, Path]) -> dict[str, Path]:
-    return {f"{group}.{name}": path for group, files in groups.items() for name, path in files.items()}
+def pruned(
+    recipe: Recipe, profile: Profile, device: str, data: Stage, teachers: Mapping[str, Stage], student: Stage
+) -> Stage:
+    """The student with channels cut out: by latency it depends on the target, else on its channels' multiple."""
+    assert recipe.prune is not None, "the recipe prunes"
+    goal = "latency" if recipe.prune.latency else "macs"
+    target = {"profile": profile.model_dump(mode="json"), "device": device} if goal == "latency" else None
+    settings = {"multiple": profile.channel_multiple, "target": target}
+    settings["prune"] = recipe.prune.model_dump(mode="json")
+    uses = losses_of(recipe.prune) | {recipe.prune.criterion, goal}
+    return stage("prune", settings, {"data": data, **teachers, "student": student}, uses, trains=True)
+
+
+def stage(
+    name: str,
+    settings: Mapping[str, Any],
+    parents: Mapping[str, Stage],
+    uses: frozenset[str],
+    trains: bool = False,
+) -> Stage:
+    """A stage whose parents are checkpoints: it builds their networks again, so it uses what they use."""
+    uses = uses.union(*(parent.uses for parent in parents.values()))
+    packages = frozenset().union(*(parent.packages for parent in parents.values()))
+    return Stage(name, settings, parents, {}, uses, packages, trains)
+
+
+def export_settings(profile: Profile, form: str) -> dict[str, Any]:
+    settings = {"layout": profile.layout, "format": form}
+    return {**settings, "opset": profile.opset} if form == "onnx" else settings
+
+
+def losses_of(task: Distill) -> frozenset[str]:
+    return frozenset(loss.name for loss in task.loss)
+
+
+def outside_network(section: Network, folder: Path) -> Outside:
+    """A network's code and weights."""
+    settings = section.model_dump(mode="json", exclude={"weights", "files"})
+    code = code_files(section.network, folder, section.files) if is_factory(section.network) else {}
+    settings["arguments"], named = without_files(settings["arguments"], folder)
+    inputs = dict(inputs_of(code, named))
+    if section.weights is not None:
+        inputs["weights"] = Input.of(section.weights)
+        settings["weights"] = "weights"  # the name of the input
+    return Outside(settings, inputs, catalogue_entries(section.network), packages_of(code))
+
+
+def outside_data(section: Data, folder: Path, known: Path) -> Outside:
+    """The images of a folder, by their content, or the code of a factory."""
+    settings = section.model_dump(mode="json", exclude={"folder", "files"})
+    code = code_files(section.factory, folder, section.files) if section.factory else {}
+    settings["arguments"], named = without_files(settings["arguments"], folder)
+    inputs = dict(inputs_of(code, named))
+    if section.folder is not None:
+        inputs["folder"] = Input(section.folder, folder_digest(section.folder, known))
+        settings["folder"] = "folder"
+    return Outside(settings, inputs, frozenset({section.name or ""}), packages_of(code))
+
+
+def inputs_of(code: Mapping[str, Path], named: Mapping[str, Path]) -> Iterator[tuple[str, Input]]:
+    yield from ((f"{CODE}{name}", Input.of(path)) for name, path in code.items())
+    yield from ((name, Input.of(path)) for name, path in named.items())

@@ -1,75 +1,183 @@
 """A user's own function, named ``module:function`` in a recipe and found beside it.
 
-The file is loaded by its path under a name of its own, so a user's ``pipeline.py`` never shadows ours.
+``models.net:build`` is ``build`` in ``models/net.py``, or in the package ``models/net/``, below the recipe's folder;
+its modules may import one another, relatively or by name. They are loaded below a package with a name of its own, so
+a user's ``pipeline.py`` never shadows ours. The files are part of what a stage is made from: they are found without
+running them, count by content, and a checkpoint keeps its own copy of them.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib
-import importlib.util
+import inspect
+import io
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from pipeline.engine.store import digest
 from targets.errors import Refusal
+
+CLASSES = ("classes", "num_classes", "n_classes", "nclasses")  # how factories call the number of classes
+MOVED = {"pipeline.datasets": "from pipeline.data import Images"}
 
 
 def is_factory(name: str) -> bool:
     return ":" in name
 
 
-def find_factory(name: str, folder: Path) -> Path | None:
-    """The file of ``module:function`` beside the recipe; None if it is an installed package's."""
-    path = folder.joinpath(*name.split(":")[0].split(".")).with_suffix(".py")
+def code_files(name: str, folder: Path, more: Sequence[str] = ()) -> dict[str, Path]:
+    """A factory's file, all below the folder that it imports, and the files that match ``more``.
+
+    By their paths below ``folder``; empty for the factory of an installed package. Raises Refusal.
+    """
+    first = module_file(name.split(":")[0], folder)
+    if first is None:
+        return {}
+    found, todo = {first}, [first]
+    while todo:
+        path = todo.pop()
+        for module in imported_modules(path, folder):
+            inner = module_file(module, folder)
+            if inner is not None and inner not in found:
+                found.add(inner)
+                todo.append(inner)
+    for pattern in more:
+        matched = [path for path in folder.glob(pattern) if path.is_file()]
+        if not matched or not all(path.resolve().is_relative_to(folder.resolve()) for path in matched):
+            raise Refusal(f"files: '{pattern}' names no file below {folder}")
+        found.update(matched)
+    return {path.relative_to(folder).as_posix(): path for path in sorted(found)}
+
+
+def module_file(module: str, folder: Path) -> Path | None:
+    path = folder.joinpath(*module.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return path if path.is_file() else None
 
 
-def sources(name: str, folder: Path) -> dict[str, Path]:
-    """The file of a factory and the neighbours it imports, by name; empty if it is a package's."""
-    first = find_factory(name, folder)
-    if first is None:
-        return {}
-    found, todo = {"source": first}, [first]
-    while todo:
-        try:
-            tree = ast.parse(todo.pop().read_text(encoding="utf-8"))
-        except (SyntaxError, UnicodeDecodeError):
-            continue  # the one who loads it says so, with the line
-        for node in ast.walk(tree):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            for module in {".".join(name.split(".")[:n]) for name in names for n in range(1, 9)}:
-                path = first.parent.joinpath(*module.split("."))
-                path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-                if path.is_file() and path not in found.values():
-                    found[f"source.{module}"] = path
-                    todo.append(path)
-    return found
+def imported_modules(path: Path, folder: Path) -> Iterator[str]:
+    """The names that a file's imports could mean below the folder, packages on the way included."""
+    parts = path.relative_to(folder).with_suffix("").parts
+    package = list(parts[:-1])
+    for node in ast.walk(syntax(path)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            start = ".".join([*base, *filter(None, [node.module])])
+            names = [start, *(".".join(filter(None, (start, alias.name))) for alias in node.names)]
+        for name in filter(None, names):
+            words = name.split(".")
+            yield from (".".join(words[:count]) for count in range(1, len(words) + 1))
 
 
-def load_factory(name: str, source: Path | None, where: str) -> Callable[..., Any]:
-    """The function itself. Raises Refusal when the module or the function is not there."""
+def syntax(path: Path) -> ast.AST:
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError):
+        return ast.Module([], [])  # where it is loaded it is refused with the line
+
+
+def packages_of(files: Mapping[str, Path]) -> frozenset[str]:
+    """The installed packages that a user's files import, by the names of their imports."""
+    own = {Path(name).parts[0].removesuffix(".py") for name in files}
+    found = set()
+    for path in files.values():
+        for node in ast.walk(syntax(path)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return frozenset(found - own - set(sys.stdlib_module_names) - {"pipeline", "targets"})
+
+
+def load_factory(name: str, folder: Path | None, where: str) -> Callable[..., Any]:
+    """The function itself; ``folder`` holds its files, None for an installed package's. Raises Refusal."""
     module_name, _, attribute = name.partition(":")
     try:
-        if source is None:
-            module = importlib.import_module(module_name)
-        else:
-            alias = f"retort_user_{source.stem}"
-            spec = importlib.util.spec_from_file_location(alias, source)
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[alias] = module
-            # At the end: the file's own neighbours are found, and shadow nothing.
-            if str(source.parent) not in sys.path:
-                sys.path.append(str(source.parent))
-            spec.loader.exec_module(module)
+        module = load_module(module_name, folder)
+    except ModuleNotFoundError as error:
+        hint = MOVED.get(str(error.name))
+        raise Refusal(f"{where}: {module_name} cannot be imported: {hint or error}") from None
     except (ImportError, SyntaxError) as error:
-        place = source or f"module {module_name}"
-        raise Refusal(f"{where}: {place} cannot be imported: {error}") from None
+        raise Refusal(f"{where}: {place_of(module_name, folder)} cannot be imported: {error}") from None
+    except SystemExit:
+        raise Refusal(
+            f"{where}: {place_of(module_name, folder)} ends the program when it is imported; put what it does"
+            " as a script below if __name__ == '__main__'"
+        ) from None
     found = getattr(module, attribute, None)
     if not callable(found):
-        raise Refusal(f"{where}: {source or module_name} has no function '{attribute}'")
+        raise Refusal(f"{where}: {place_of(module_name, folder)} has no function '{attribute}'")
     return found  # type: ignore[no-any-return]
+
+
+def place_of(module: str, folder: Path | None) -> str:
+    return str(module_file(module, folder) or module) if folder else f"module {module}"
+
+
+def load_module(name: str, folder: Path | None) -> ModuleType:
+    if folder is None:
+        return importlib.import_module(name)
+    alias = f"retort_user_{digest(str(folder))}"
+    if alias not in sys.modules:
+        root = ModuleType(alias)
+        root.__path__ = [str(folder)]
+        sys.modules[alias] = root
+    # At the end: the files' own neighbours are found, and shadow nothing.
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    kept, sys.argv = sys.argv, sys.argv[:1]  # what reads the command line finds none
+    try:
+        return importlib.import_module(f"{alias}.{name}")
+    finally:
+        sys.argv = kept
+
+
+def call_factory(factory: Callable[..., Any], classes: int, arguments: Mapping[str, Any]) -> Any:
+    """A network of a factory: the number of classes goes by the name that the factory has for it, if it has any."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # a callable that tells nothing
+        return factory(classes=classes, **arguments)
+    taken = [name for name in CLASSES if name in parameters]
+    named = [p for p in parameters.values() if p.kind is not p.VAR_KEYWORD]
+    if not taken and len(named) < len(parameters):  # such as torchvision's, which hand num_classes on
+        taken = ["num_classes" if named else "classes"]
+    return factory(**{name: classes for name in taken[:1] if name not in arguments}, **arguments)
+
+
+@contextmanager
+def only_reading(files: Mapping[str, Path], folder: Path | None, where: str) -> Iterator[None]:
+    """While user code runs, notes the files below its folder that it opens. Raises Refusal for one not declared.
+
+    A change of such a file would otherwise be answered with the old network from the store.
+    """
+    opened: list[Path] = []
+    real = builtins.open
+
+    def noting(file: Any, *arguments: Any, **more: Any) -> Any:
+        if isinstance(file, (str, os.PathLike)):
+            opened.append(Path(os.fsdecode(file)).absolute())
+        return real(file, *arguments, **more)
+
+    # ``pathlib`` opens by io's name for it. An audit hook would see more, but it can never be taken off again.
+    builtins.open = io.open = noting
+    try:
+        yield
+    finally:
+        builtins.open = io.open = real
+    known = {path.resolve() for path in files.values()}
+    for path in (path.resolve() for path in opened) if folder else ():
+        assert folder is not None, "there are files of a user"
+        if path.is_file() and path.is_relative_to(folder.resolve()) and path not in known:
+            name = path.relative_to(folder.resolve()).as_posix()
+            raise Refusal(f'{where}: its code reads {name}; say so: files = ["{name}"]')

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 PASSED, FAILED, WRONG_INPUT, UNDECIDED = 0, 1, 2, 3
+BROKEN = 70  # an error that was not foreseen: sysexits' EX_SOFTWARE
 
 
 class Refusal(Exception):
@@ -18,6 +19,11 @@ class Unmeasurable(Refusal):
     """Something that was asked for could not be measured or run here (exit status 3)."""
 
     status = UNDECIDED
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line; its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str) -> Refusal:

@@ -55,6 +55,11 @@ class Bar:
             print(f"  {self.title:<9} {self.done}/{self.total} {self.note}", file=sys.stderr, flush=True)
 
 
+def say(what: str) -> None:
+    """A line on the way, to standard error."""
+    Console(stderr=True, highlight=False).print(f"  {what}", markup=False, soft_wrap=True)
+
+
 def track(things: Any, title: str) -> Iterator[Any]:
     """Go through a sequence with a bar."""
     with Bar(title, len(things)) as bar:

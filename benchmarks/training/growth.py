@@ -31,7 +31,7 @@ CASES: list[dict[str, Any]] = [
 
 def work(pair: tuple[str, str], classes: int) -> float:
     """Multiply-adds of an image: the teacher's pass, and three times the student's."""
-    both = [macs(build(name, None, classes, {}, "growth"), torch.rand(1, 3, 32, 32)) for name in pair]
+    both = [macs(build(name, None, classes, {}, "growth").network, torch.rand(1, 3, 32, 32)) for name in pair]
     return both[0] + 3 * both[1]
 
 

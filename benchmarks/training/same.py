@@ -18,6 +18,7 @@ from benchmarks.methods import accuracy
 from benchmarks.training import together
 from pipeline.artifacts import checkpoint
 from pipeline.data import decoded
+from pipeline.data.content import KNOWN
 from pipeline.data.decoded import Decoded
 from pipeline.engine.stage import ensure
 from pipeline.engine.store import Store
@@ -111,7 +112,7 @@ def main(
 
 def prepare(folder: Path, epochs: int) -> tuple[Decoded, Model]:
     """The images and the one teacher of all students, also in the folder for other processes."""
-    stage = plan(*read_recipe("digits"), read_profile("cpu"))["data"]
+    stage = plan(*read_recipe("digits"), read_profile("cpu"), folder / KNOWN).data
     (folder / "set").symlink_to(ensure(stage, Store(folder), print))
     data = decoded.read(folder / "set")
     torch.manual_seed(0)

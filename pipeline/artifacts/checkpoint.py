@@ -1,28 +1,32 @@
-"""A trained network on disk: how to build it, and its tensors. JSON and safetensors, never a pickle.
+"""A trained network on disk: how to build it, its tensors, and the user's code that it is built by.
 
-To build it again: the factory makes the network, the edits are applied in order, the tensors are loaded.
-An edit is a small JSON table with a name of ``EDITS``.
+To build it again: the factory makes the network, the edits are applied in order, the tensors are loaded. An edit is
+a small JSON table with a name of ``EDITS``. The files of a user's code and those that its arguments name lie in the
+same folder, so what is loaded is what was trained, wherever the user's own files have gone since. JSON and
+safetensors, never a pickle.
 """
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pipeline.artifacts.weights import Fitted, fit, load_tensors, read_weights
 from pipeline.data.decoded import Facts
+from pipeline.engine.job import ARGUMENT, CODE, code_folder, code_of, with_files
 from pipeline.models.catalogue import build
-from pipeline.models.tapped_model import Model, check_answers, find_taps
+from pipeline.models.tapped_model import Model, check_answers, find_taps, heads_of
 from pipeline.pruning.channels import resize
 from pipeline.quantization.ptq import prepare
 from pipeline.recipe.schema import Network, teacher_names
+from pipeline.user_code import only_reading
 from targets.errors import Refusal, unknown
 
 
@@ -32,18 +36,23 @@ class Checkpoint:
 
     network: str
     arguments: dict[str, Any]
-    source: str | None
     classes: int
     size: int
     mean: Sequence[float]
     std: Sequence[float]
     taps: Sequence[str]
     edits: Sequence[dict[str, Any]] = ()
+    # The files that it is built from, by the names that they have as a stage's inputs.
+    files: Mapping[str, Path] = field(default_factory=dict, compare=False)
 
     def build(self) -> nn.Module:
         """The network with fresh tensors, its edits applied."""
-        source = Path(self.source) if self.source else None
-        network = build(self.network, source, self.classes, self.arguments, "network")
+        code, arguments = code_folder(code_of(self.files)), with_files(self.arguments, self.files)
+        # Given tensors are in the checkpoint: they are not fetched again.
+        fresh = {name: value for name, value in arguments.items() if name not in ("weights", "pretrained")}
+        network = build(
+            self.network, code, self.classes, fresh if code is None else arguments, "network"
+        ).network
         model: nn.Module = Model(network, self.mean, self.std, self.taps)
         for edit in self.edits:
             model = EDITS[edit["edit"]](model, self, edit)
@@ -53,29 +62,46 @@ class Checkpoint:
         return replace(self, edits=(*self.edits, edit))
 
 
-def begin(section: Network, facts: Facts, inputs: Mapping[str, Path], where: str) -> tuple[Checkpoint, Model]:
-    """A recipe's network, with its given weights or fresh ones, checked against the data."""
-    source = inputs.get("source")
-    network = build(section.network, source, len(facts.classes), section.arguments, where)
-    check_answers(network, facts.size, len(facts.classes), where)
-    if "weights" in inputs:
-        load_weights(network, inputs["weights"], f"{where}.weights")
+@dataclass(frozen=True)
+class Begun:
+    """A recipe's network before its training, and what was taken of given weights."""
+
+    checkpoint: Checkpoint
+    model: Model
+    fitted: Fitted | None = None
+
+    @property
+    def given(self) -> dict[str, Any] | None:
+        return asdict(self.fitted) if self.fitted is not None else None
+
+
+def begin(section: Network, facts: Facts, inputs: Mapping[str, Path], where: str) -> Begun:
+    """A recipe's network, with its given weights or fresh ones, checked against the data. Raises Refusal."""
+    classes, files = len(facts.classes), code_of(inputs)
+    folder = code_folder(files)
+    with only_reading({**files, **inputs}, folder, where):
+        built = build(section.network, folder, classes, with_files(section.arguments, inputs), where)
+    network, fitted = built.network, None
+    check_answers(network, facts.size, classes, where)
+    given = read_weights(inputs["weights"], f"{where}.weights") if "weights" in inputs else built.tensors
+    if given is not None:
+        heads = heads_of(network, facts.size, classes)
+        fitted = fit(network, given, heads, f"{where}.weights{path_of(inputs)}")
     taps = section.taps or find_taps(network, facts.size)
     modules = dict(network.named_modules())
     for tap in taps:
         if tap not in modules:
             raise unknown("module", tap, modules, f"{where}.taps")
+    mean, std = section.mean or built.mean or facts.mean, section.std or built.std or facts.std
+    kept = {name: path for name, path in inputs.items() if name.startswith((CODE, ARGUMENT))}
     described = Checkpoint(
-        network=section.network,
-        arguments=section.arguments,
-        source=str(source) if source else None,
-        classes=len(facts.classes),
-        size=facts.size,
-        mean=section.mean or facts.mean,
-        std=section.std or facts.std,
-        taps=taps,
+        section.network, section.arguments, classes, facts.size, mean, std, taps, files=kept
     )
-    return described, Model(network, described.mean, described.std, described.taps)
+    return Begun(described, Model(network, mean, std, taps), fitted)
+
+
+def path_of(inputs: Mapping[str, Path]) -> str:
+    return f": {inputs['weights']}" if "weights" in inputs else ""
 
 
 def quantized(model: nn.Module, checkpoint: Checkpoint, edit: Mapping[str, Any]) -> nn.Module:
@@ -83,7 +109,7 @@ def quantized(model: nn.Module, checkpoint: Checkpoint, edit: Mapping[str, Any])
 
 
 def cut(model: nn.Module, checkpoint: Checkpoint, edit: Mapping[str, Any]) -> nn.Module:
-    assert isinstance(model, Model)
+    assert isinstance(model, Model), "channels are cut before the network is quantized"
     resize(model.network, edit["shapes"])
     return model
 
@@ -96,7 +122,11 @@ EDITS: dict[str, Callable[[nn.Module, Checkpoint, Mapping[str, Any]], nn.Module]
 
 def save(folder: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
     save_file(tensors_of(model), folder / "model.safetensors")
-    (folder / "checkpoint.json").write_text(json.dumps(asdict(checkpoint), indent=1))
+    for name, path in checkpoint.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / name)
+    table = {**asdict(checkpoint), "files": sorted(checkpoint.files)}
+    (folder / "checkpoint.json").write_text(json.dumps(table, indent=1))
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
@@ -105,7 +135,10 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def read(folder: Path) -> Checkpoint:
-    return Checkpoint(**json.loads((folder / "checkpoint.json").read_text()))
+    raw = json.loads((folder / "checkpoint.json").read_text())
+    if not isinstance(raw.get("files"), list):
+        raise Refusal(f"{folder}: a checkpoint of an older Retort; remove it and run again")
+    return Checkpoint(**{**raw, "files": {name: folder / name for name in raw["files"]}})
 
 
 def load(folder: Path) -> nn.Module:
@@ -115,62 +148,18 @@ def load(folder: Path) -> nn.Module:
     return model.eval()
 
 
-def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """All of a module's tensors. The versions of its layers' formats are taken from the module itself.
-
-    Without a version a layer takes the tensors for those of its oldest release (torchvision's MNASNet does).
-    """
-    versioned = OrderedDict(tensors)
-    versioned._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
-    module.load_state_dict(versioned)
-
-
 def load_teachers(parents: Mapping[str, Path]) -> list[Model]:
     """The teachers among a stage's parents, in the recipe's order."""
-    teachers = []
-    for name in teacher_names(parents):
-        model = load(parents[name])
-        assert isinstance(model, Model)
-        teachers.append(model)
-    return teachers
+    return [load_model(parents[name]) for name in teacher_names(parents)]
 
 
-def read_weights(path: Path, where: str) -> dict[str, Tensor]:
-    """Weights as people have them: safetensors, or a .pth / .th read without pickle.
-
-    A nesting under ``state_dict`` or ``model`` is undone.
-    """
-    try:
-        raw = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # whatever a broken or hostile file makes the readers raise
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refusal(
-            f"{where}: {path} cannot be read as weights (safetensors, or tensors only): {line}"
-        ) from None
-    for key in ("state_dict", "model"):
-        if isinstance(raw, Mapping) and isinstance(raw.get(key), Mapping):
-            raw = raw[key]
-    if not isinstance(raw, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in raw.items()
-    ):
-        raise Refusal(f"{where}: {path} holds no table of tensors (nor one under state_dict or model)")
-    return dict(raw)
+def load_model(folder: Path) -> Model:
+    """A network in float."""
+    model = load(folder)
+    assert isinstance(model, Model), "it was not quantized"
+    return model
 
 
-def load_weights(network: nn.Module, path: Path, where: str) -> None:
-    """Load a given file into a network; says the first tensor that does not fit."""
-    given, wanted = read_weights(path, where), network.state_dict()
-    if not any(name in wanted for name in given):  # DataParallel's prefix
-        given = {name.removeprefix("module."): tensor for name, tensor in given.items()}
-    for name, tensor in wanted.items():
-        if name.endswith("num_batches_tracked"):
-            given.setdefault(name, tensor)
-        elif name not in given:
-            raise Refusal(f"{where}: {path} has no tensor '{name}'; is it of another network?")
-        elif given[name].shape != tensor.shape:
-            shapes = f"{tuple(given[name].shape)}, the network wants {tuple(tensor.shape)}"
-            raise Refusal(f"{where}: {path}: tensor '{name}' is {shapes}")
-    extra = sorted(set(given) - set(wanted))
-    if extra:
-        raise Refusal(f"{where}: {path} has {len(extra)} tensors too many, such as '{extra[0]}'")
-    load_tensors(network, given)
+def below(inputs: Mapping[str, Path], start: str) -> dict[str, Path]:
+    """The inputs of one network among those of several, without what their names begin with."""
+    return {name.removeprefix(start): path for name, path in inputs.items() if name.startswith(start)}

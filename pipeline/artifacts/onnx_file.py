@@ -33,6 +33,8 @@ class Deployed(nn.Module):
 
 def write(deployed: nn.Module, contract: Contract, opset: int, path: Path) -> None:
     """Raises Refusal where the exporter does not keep to the opset."""
+    import onnxscript  # noqa: F401  (torch's exporter writes with it, so its version counts)
+
     example = torch.from_numpy(contract.prepare(np.zeros((2, contract.size, contract.size, 3), np.uint8)))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

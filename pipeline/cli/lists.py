@@ -55,7 +55,8 @@ def networks() -> None:
 
     Example: retort networks
     """
-    from pipeline.models.catalogue import NETWORKS, timm_names, torchvision_names
+    from pipeline.models.catalogue import timm_names, torchvision_names
+    from pipeline.models.cifar import NETWORKS
 
     print("for small images  ", " ".join(NETWORKS))
     print("torchvision       ", " ".join(torchvision_names()))
@@ -78,5 +79,5 @@ def datasets() -> None:
 
     for name, entry in DATASETS.items():
         line = (inspect.getdoc(entry.load) or "from torchvision").splitlines()[0]
-        print(f"{name:<14} {entry.size} px  {line}")
+        print(f"{name:<14} {entry.defaults.size} px  {line}")
     print("your own       folder = 'photos' (a folder a class), or factory = 'module:function'")

@@ -6,12 +6,13 @@ import os
 import re
 import signal
 import sys
+import traceback
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli import gate, lists
+from pipeline.cli import gate, lists, machine
 from pipeline.cli.gate import artifact
 from pipeline.cli.options import (
     REPORT,
@@ -25,8 +26,10 @@ from pipeline.cli.options import (
     RendezvousOption,
     StoreOption,
 )
-from pipeline.engine.job import CURVES, NODES, PROCESSES, RENDEZVOUS
-from targets.errors import UNDECIDED, Refusal
+from targets.errors import BROKEN, UNDECIDED, Refusal, first_line
+
+if TYPE_CHECKING:
+    from pipeline.line import Workshop
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,16 +45,22 @@ TargetOption = Annotated[
 OutOption = Annotated[Path, typer.Option(help="Folder of the report and the files to ship.")]
 
 
+class Debugging:
+    """Whether --debug was given: an error then shows where it comes from; its exit status is the same."""
+
+    on = False
+
+
 @app.callback()
 def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
 ) -> None:
     """From a big image network to a small int8 one, proved on its target.
 
-    Exit status: 0 all budgets met, 1 one failed, 2 wrong usage or input, 3 not measured or not decided.
+    Exit status: 0 all budgets met, 1 one failed, 2 wrong usage or input, 3 not measured or not decided, 70 an
+    error of Retort's own.
     """
-    if debug:
-        os.environ["RETORT_DEBUG"] = "1"
+    Debugging.on = debug
 
 
 @app.command()
@@ -73,27 +82,33 @@ def deploy(
     Example: retort deploy digits --target cpu
     """
     from pipeline.line import deploy as run
-    from targets.report.terminal import note, tell
+    from targets.report.terminal import tell
 
-    workshop(processes, nodes, rendezvous, tensorboard)
+    shop = workshop(store, processes, nodes, rendezvous, tensorboard)
     accepted = artifact(baseline, store), accept == "not-measured"
-    table = run(recipe, target, device, out, store, note, *accepted)
+    table = run(recipe, target, device, out, shop, *accepted)
     tell(table, out)
     raise typer.Exit(table["status"])
 
 
-def workshop(processes: int, nodes: int, rendezvous: str | None, tensorboard: Path | None) -> None:
-    """What every stage that trains finds in its environment; no tensor depends on it, so no key does."""
+def workshop(
+    store: Path, processes: int, nodes: int, rendezvous: str | None, tensorboard: Path | None
+) -> Workshop:
+    """With what the stages of a recipe are made. Raises Refusal for processes that cannot meet."""
+    from pipeline.engine.job import Resources
+    from pipeline.engine.store import Store
+    from pipeline.line import Workshop
+    from targets.progress import say
+
     if nodes > 1 and not re.fullmatch(r"[^\s:]+:\d+", rendezvous or ""):
         given = rendezvous or "is missing"
         raise Refusal(f"--rendezvous {given}: {nodes} nodes meet at HOST:PORT of one of them; give that")
     cores = os.cpu_count() or 1
     if processes > cores:
         raise Refusal(f"--processes: {processes} on a machine with {cores} cores; at most one each")
-    os.environ[PROCESSES], os.environ[NODES] = str(processes), str(nodes)
-    os.environ[RENDEZVOUS] = rendezvous or ""
-    if tensorboard is not None:
-        os.environ[CURVES] = str(tensorboard.resolve())
+    curves = str(tensorboard.resolve()) if tensorboard is not None else ""
+    resources = Resources(processes, nodes, rendezvous or "", curves, Debugging.on)
+    return Workshop(Store(store.resolve()), say, resources)
 
 
 @app.command()
@@ -114,11 +129,10 @@ def bundle(
     from pipeline.line import bundle as make
     from pipeline.recipe.read import read_recipe
     from targets.bundle.bundle import write_bundle
-    from targets.report.terminal import note
     from targets.spec.profile import read_profile
 
-    workshop(processes, nodes, rendezvous, tensorboard)
-    made = make(recipe, *read_recipe(recipe), read_profile(target), "local", store, note)
+    shop = workshop(store, processes, nodes, rendezvous, tensorboard)
+    made = make(recipe, *read_recipe(recipe), read_profile(target), "local", shop)
     write_bundle(made, folder)
     print(f"{folder}: next, on the machine that reaches the device: retort measure {folder} --device DEVICE")
 
@@ -156,6 +170,7 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
 
     Example: retort show digits
     """
+    from pipeline.data.content import KNOWN
     from pipeline.engine.store import Store
     from pipeline.plan import plan
     from pipeline.recipe.read import read_recipe
@@ -164,74 +179,16 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
     read, folder = read_recipe(recipe)
     kept = Store(store)
     for profile in targets_of(target):
-        for stage in plan(read, folder, profile).values():
+        for stage in plan(read, folder, profile, kept.root / KNOWN).stages:
             state = "cached" if kept.has(stage.key) else "would run"
-            print(f"{profile.name:<10} {stage.room:<9} {state:<9} {stage.key}")
+            print(f"{profile.name:<10} {stage.name:<9} {state:<9} {stage.key}")
         print(f"{profile.name:<10} measure   would run (taken anew each time)")
 
 
 JUDGES = (gate.gate, gate.compare, gate.lock, gate.layers)
 LISTS = (lists.targets, lists.methods, lists.networks, lists.datasets)
-for command in (*JUDGES, *LISTS):
+for command in (*JUDGES, *LISTS, machine.emulator, machine.doctor):
     app.command()(command)
-
-
-@app.command()
-def emulator(
-    action: Annotated[Literal["install"], typer.Argument(help="install: fetch it into the cache, once.")],
-) -> None:
-    """Arm processors by emulation, for DEVICE=emulator:cortex-a76: some 200 MB in the user's cache, nothing else.
-
-    Example: retort emulator install
-    """
-    from targets.devices.emulator import install
-
-    print(f"{install()}: next: retort deploy digits --target rpi5 --device emulator:cortex-a76")
-
-
-@app.command()
-def doctor(
-    noise: Annotated[bool, typer.Option("--noise", help="How small a slowdown can be proved here?")] = False,
-) -> None:
-    """Let each runtime do a real computation here, and compare it with the reference.
-
-    Example: retort doctor --noise
-    """
-    from importlib.util import find_spec
-
-    from targets.diagnose.doctor import examine_all
-    from targets.runner.environment import cpu
-
-    processor = cpu()
-    print(
-        f"processor    {processor['model']}: {' '.join(processor['features']) or 'no special instructions'}"
-    )
-    findings, status = examine_all()
-    for finding in findings:
-        word = {True: "pass", False: "FAIL", None: "no"}[finding.ok]
-        print(f"{finding.name:<12} {word:<5} {finding.text}")
-    if noise:
-        tell_noise()
-    for name, package, mend in (
-        ("torch", "torch", "pip install 'retort[train]' to train"),
-        ("litert", "litert_torch", "pip install 'retort[litert]' for .tflite files"),
-    ):
-        found = find_spec(package) is not None
-        print(f"{name:<12} {'found' if found else 'no':<5} {'' if found else mend}".rstrip())
-    raise typer.Exit(status)
-
-
-def tell_noise() -> None:
-    from targets.diagnose.noise import noise as measure_noise
-
-    seen = measure_noise()
-    print(
-        f"{'noise':<12} two sessions of one file differ by {seen.spread:.2%} a process (standard deviation);"
-    )
-    print(f"{'':<13}the same file's milliseconds drifted by {seen.drift:.1%} meanwhile;")
-    print(f"{'':<13}a latency that is {seen.provable:.2%} off its limit is told within a minute;")
-    for line in seen.advice():
-        print(f"{'':<13}{line}")
 
 
 @app.command()
@@ -243,17 +200,19 @@ def gc(
 
     Example: retort gc digits my/recipe.toml
     """
+    from pipeline.data.content import KNOWN
     from pipeline.engine.store import Store
     from pipeline.plan import plan
     from pipeline.recipe.read import read_recipe
     from targets.spec.profile import profiles, read_profile
 
-    keys = set()
+    keys, kept = set(), Store(store)
     for one in recipe:
         read, folder = read_recipe(one)
         for name in profiles():
-            keys |= {stage.key for stage in plan(read, folder, read_profile(name)).values()}
-    gone = Store(store).keep_only(keys)
+            stages = plan(read, folder, read_profile(name), kept.root / KNOWN).stages
+            keys |= {stage.key for stage in stages}
+    gone = kept.keep_only(keys)
     print("\n".join([*gone, f"{len(gone)} dropped"]))
 
 
@@ -278,11 +237,14 @@ def main() -> None:
         say_why(f"{error}; pip install 'retort[train]'", UNDECIDED)
     except OSError as error:
         say_why(f"{error}; free or mend it and run again", UNDECIDED)
+    except Exception as error:  # what was not foreseen must not look like a failed budget
+        what = f"{type(error).__name__}: {first_line(error)}"
+        say_why(f"an error of Retort's own: {what}; retort --debug … shows where: please report it", BROKEN)
 
 
 def say_why(message: str, status: int) -> None:
-    if os.environ.get("RETORT_DEBUG"):
-        raise
+    if Debugging.on:
+        traceback.print_exc()
     print(f"retort: {message}", file=sys.stderr)
     raise SystemExit(status) from None
 

@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipeline.engine.job import CURVES, NODES, PROCESSES, RENDEZVOUS
-
 ModelArgument = Annotated[Path, typer.Argument(help="An ONNX file.")]
 ImagesOption = Annotated[Path, typer.Option(help="Folder of class folders of images.")]
 TargetOption = Annotated[str, typer.Option(help="A target's name, or a profile's .toml.")]
@@ -26,14 +24,10 @@ AcceptOption = Annotated[
     typer.Option(help="not-measured: what could not be measured may pass, as a latency on an emulator."),
 ]
 StoreOption = Annotated[Path, typer.Option(help="Where artifacts are kept.", envvar="RETORT_STORE")]
-ProcessesOption = Annotated[
-    int, typer.Option(help="That train together, by torchrun.", min=1, envvar=PROCESSES)
-]
+ProcessesOption = Annotated[int, typer.Option(help="That train together, by torchrun.", min=1)]
 NodesOption = Annotated[
-    int, typer.Option(help="Machines that train together, each given the same command.", min=1, envvar=NODES)
+    int, typer.Option(help="Machines that train together, each given the same command.", min=1)
 ]
-RendezvousOption = Annotated[
-    str | None, typer.Option(help="HOST:PORT of one of them, where they meet.", envvar=RENDEZVOUS)
-]
-CurvesOption = Annotated[Path | None, typer.Option(help="Folder of the training's curves.", envvar=CURVES)]
+RendezvousOption = Annotated[str | None, typer.Option(help="HOST:PORT of one of them, where they meet.")]
+CurvesOption = Annotated[Path | None, typer.Option(help="Folder of the training's curves.")]
 LOCK, REPORT, STORE = Path("retort.lock"), Path("report"), Path(".retort")

@@ -26,7 +26,7 @@ class Mixed(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    images: Tensor  # (N, 3, H, W) float32 in 0..1, channels last in memory
+    images: Tensor  # (N, 3, H, W) float32 in 0..1
     labels: Tensor  # (N,) int64
     indices: Tensor  # (N,) int64, in the processor's memory
     view: int = 0  # the same image in the same view is the same pixels
@@ -129,7 +129,7 @@ def plain_batches(
     for start in range(0, len(which), size):
         indices = which[start : start + size]
         images, labels = (fetch(array, indices).to(device) for array in (data.images, data.labels))
-        yield Batch(to_unit(images), labels, torch.from_numpy(indices))
+        yield Batch(to_unit(images).contiguous(), labels, torch.from_numpy(indices))
 
 
 def fetch(array: NDArray[np.generic], indices: NDArray[np.int64]) -> Tensor:

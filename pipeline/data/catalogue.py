@@ -34,15 +34,22 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """What a recipe takes from the catalogue when it says no more than the name."""
+class Defaults:
+    """What a set is decoded and shown with where the recipe says nothing else."""
 
-    load: Callable[[], Images]
     size: int
     flip: bool
-    test: float | None
+    test: float | None  # the share that is cut off as the test split; None: the set has its own
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A set of the catalogue."""
+
+    load: Callable[[], Images]
+    defaults: Defaults
 
 
 def digits() -> Images:
@@ -81,17 +88,19 @@ def torchvision_set(name: str) -> Callable[[], Images]:
 CIFAR = {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)}
 
 DATASETS: dict[str, Dataset] = {
-    "digits": Dataset(digits, 32, flip=False, test=0.4, mean=(0.305,) * 3, std=(0.376,) * 3),
-    "cifar10": Dataset(torchvision_set("CIFAR10"), 32, flip=True, test=None, **CIFAR),
-    "cifar100": Dataset(torchvision_set("CIFAR100"), 32, flip=True, test=None, **CIFAR),
-    "mnist": Dataset(torchvision_set("MNIST"), 32, flip=False, test=None, mean=(0.1,) * 3, std=(0.28,) * 3),
+    "digits": Dataset(digits, Defaults(32, flip=False, test=0.4, mean=(0.305,) * 3, std=(0.376,) * 3)),
+    "cifar10": Dataset(torchvision_set("CIFAR10"), Defaults(32, flip=True, test=None, **CIFAR)),
+    "cifar100": Dataset(torchvision_set("CIFAR100"), Defaults(32, flip=True, test=None, **CIFAR)),
+    "mnist": Dataset(
+        torchvision_set("MNIST"), Defaults(32, flip=False, test=None, mean=(0.1,) * 3, std=(0.28,) * 3)
+    ),
     "fashionmnist": Dataset(
-        torchvision_set("FashionMNIST"), 32, flip=True, test=None, mean=(0.22,) * 3, std=(0.32,) * 3
+        torchvision_set("FashionMNIST"), Defaults(32, flip=True, test=None, mean=(0.22,) * 3, std=(0.32,) * 3)
     ),
 }
 
-# A folder's or a factory's defaults: ImageNet's mean and spread, a fifth held back as the test.
-OTHER = Dataset(digits, 224, flip=True, test=0.2, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+# A folder's or a factory's: ImageNet's mean and spread, a fifth held back as the test.
+OTHER = Defaults(224, flip=True, test=0.2, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 def folder(root: Path) -> Images:

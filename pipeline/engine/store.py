@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 DIGEST_CHARS = 20
+KEY = re.compile(rf"[a-z]+-[0-9a-f]{{{DIGEST_CHARS}}}")
 
 
 def digest(value: Any) -> str:
@@ -93,11 +95,14 @@ class Store:
             lock.release()
 
     def keep_only(self, keys: set[str]) -> list[str]:
-        """Drop every artifact and unfinished work that is not in ``keys`` nor in the making; returns what went."""
+        """Drop every artifact and unfinished work that is not in ``keys`` nor in the making; returns what went.
+
+        Folders whose names are no keys were not made by a store and stay.
+        """
         gone = []
         for folder in (self.objects, self.work):
             for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                if path.is_dir() and path.name not in keys:
+                if path.is_dir() and KEY.fullmatch(path.name) and path.name not in keys:
                     try:
                         with FileLock(self.work / f"{path.name}.lock", timeout=0):
                             # Renamed first: an artifact is whole or absent, also to whoever is killed here.

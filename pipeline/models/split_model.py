@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from pipeline.models.tapped_model import Model, Outputs, last_linear, outputs
-from targets.errors import Refusal
+from targets.errors import Refusal, first_line
 
 CONSTANT: dict[str, Any] = {"dynamic": False, "options": {"freezing": True}}
 
@@ -75,7 +75,7 @@ class Parts:
         try:
             part = create_feature_extractor(self.like.network.eval(), list(taps))
         except (ValueError, RuntimeError, TypeError) as error:
-            raise Refusal(f"{where}: {str(error).splitlines()[0]}") from None
+            raise Refusal(f"{where}: {first_line(error)}") from None
         finally:
             self.network.train(was_training)
         (end,) = (node for node in part.graph.nodes if node.op == "output")

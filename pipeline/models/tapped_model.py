@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from targets.errors import Refusal
+from targets.errors import Refusal, first_line
 
 
 class Outputs(NamedTuple):
@@ -71,6 +72,21 @@ def last_linear(network: nn.Module) -> nn.Linear | None:
     return linear[-1] if linear else None
 
 
+def heads_of(network: nn.Module, size: int, classes: int) -> set[str]:
+    """The layers that give the answers: the last that run, as long as their outputs are the classes."""
+    names = {module: name for name, module in network.named_modules()}
+    ran: list[nn.Conv2d | nn.Linear] = []
+    layers = [module for module in names if isinstance(module, (nn.Conv2d, nn.Linear))]
+    handles = [layer.register_forward_hook(lambda module, *_: ran.append(module)) for layer in layers]
+    try:
+        probe(network, size)
+    finally:
+        for handle in handles:
+            handle.remove()
+    last = takewhile(lambda module: module.weight.shape[0] == classes, reversed(ran))
+    return {names[module] for module in last}
+
+
 def find_taps(network: nn.Module, size: int) -> tuple[str, ...]:
     """The stages of a network: its own ``taps``, or the last module's output at each resolution."""
     declared = getattr(network, "taps", None)
@@ -125,7 +141,7 @@ def check_answers(network: nn.Module, size: int, classes: int, where: str) -> No
             with torch.no_grad():
                 answer = trial(torch.full((2, 3, size, size), 0.5))
         except Exception as error:  # whatever somebody's own code raises
-            line = (str(error).splitlines() or [type(error).__name__])[0]
+            line = first_line(error)
             raise Refusal(
                 f"{where}: in {mode} the network fails on images of {size}x{size}: {line}"
             ) from None

@@ -17,7 +17,7 @@ from torch_pruning.dependency.node import Node
 from pipeline.models.catalogue import macs
 from pipeline.models.tapped_model import Model
 from pipeline.pruning.criteria import CRITERIA
-from targets.errors import Refusal
+from targets.errors import Refusal, first_line
 
 STEPS = 50  # of the way to nothing left; each takes whole multiples of channels
 Shapes = dict[str, list[int]]
@@ -59,7 +59,7 @@ def cuts(
 
 def blame(network: nn.Module, error: Exception) -> str:
     """The layer that an error came by, as well as it can be told, and what it said."""
-    text = (str(error).splitlines() or [""])[0]
+    text = first_line(error)
     name = next(named_before(network, error), None)
     where = "this network" if name is None else f"this network near layer {name}"
     return f"{where} ({type(error).__name__}: {text})"

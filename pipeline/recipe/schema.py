@@ -37,6 +37,7 @@ class Data(Section):
     folder: Path | None = None
     factory: str | None = None
     arguments: dict[str, Any] = {}
+    files: tuple[str, ...] = Field((), description="what the factory reads, from the recipe's folder")
     size: int | None = Field(None, ge=8, le=1024, description="pixels a side")
     test: float | None = Field(None, gt=0, lt=1, description="share of images, where no split is given")
     validation: float = Field(0.1, gt=0, lt=1, description="share of the training images")
@@ -88,6 +89,7 @@ class Network(Section):
 
     network: str
     arguments: dict[str, Any] = {}
+    files: tuple[str, ...] = Field((), description="what the factory reads, from the recipe's folder")
     weights: Path | None = Field(None, description=".safetensors, or .pth / .th read without pickle")
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.catalogue import DATASETS, OTHER, Dataset, Images, folder
+from pipeline.data.catalogue import DATASETS, OTHER, Defaults, Images, folder
 from pipeline.data.decoded import TEST, TRAIN, VALIDATION, Facts
-from pipeline.engine.job import Job
-from pipeline.user_code import load_factory
+from pipeline.engine.job import Job, code_folder, code_of, with_files
+from pipeline.user_code import load_factory, only_reading
 from targets.errors import Refusal
 from targets.image_folder import save_images
 from targets.progress import track
@@ -25,7 +25,7 @@ from targets.progress import track
 
 def run(job: Job) -> None:
     settings = job.settings
-    source, defaults = choose(settings, job.inputs.get("source"))
+    source, defaults = choose(settings, job.inputs)
     chosen = {name: settings[name] for name in ("size", "flip", "test") if settings[name] is not None}
     size = chosen.get("size", defaults.size)
     check(source)
@@ -42,15 +42,19 @@ def run(job: Job) -> None:
     (job.out / "data.json").write_text(json.dumps(asdict(facts)))
 
 
-def choose(settings: dict[str, Any], source_file: Path | None) -> tuple[Images, Dataset]:
+def choose(settings: dict[str, Any], inputs: dict[str, Path]) -> tuple[Images, Defaults]:
     if settings["name"] is not None:
-        return DATASETS[settings["name"]].load(), DATASETS[settings["name"]]
-    if settings["folder"] is not None:
-        return folder(Path(settings["folder"])), OTHER
-    made = load_factory(settings["factory"], source_file, "data.factory")(**settings["arguments"])
+        chosen = DATASETS[settings["name"]]
+        return chosen.load(), chosen.defaults
+    if "folder" in inputs:
+        return folder(inputs["folder"]), OTHER
+    files = code_of(inputs)
+    with only_reading({**files, **inputs}, code_folder(files), "data"):
+        factory = load_factory(settings["factory"], code_folder(files), "data.factory")
+        made = factory(**with_files(settings["arguments"], inputs))
     if not isinstance(made, Images):
         kind = type(made).__name__
-        raise Refusal(f"data.factory: {settings['factory']} gave {kind}; return pipeline.datasets.Images")
+        raise Refusal(f"data.factory: {settings['factory']} gave {kind}; return pipeline.data.Images")
     return made, OTHER
 
 

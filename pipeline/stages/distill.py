@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from pipeline.artifacts import checkpoint
 from pipeline.data import decoded
 from pipeline.engine.job import Job
+from pipeline.engine.store import write_json
 from pipeline.recipe.schema import Distill, Network
 from pipeline.schemes.offline import offline
 from pipeline.training import loop
@@ -21,8 +21,8 @@ def run(job: Job) -> None:
     data = decoded.read(job.parents["data"])
     teachers = checkpoint.load_teachers(job.parents)
     torch.manual_seed(recipe.seed)
-    described, student = checkpoint.begin(network, data.facts, job.inputs, "student")
-    scheme = offline(student, student, teachers, data, recipe, "distill", job.scratch)
-    history = loop.fit(scheme, data, recipe.training, job.scratch, "distill")
-    checkpoint.save(job.out, described, student)
-    (job.out / "history.json").write_text(json.dumps(asdict(history)))
+    begun = checkpoint.begin(network, data.facts, job.inputs, "student")
+    scheme = offline(begun.model, begun.model, teachers, data, recipe, "distill", job.scratch)
+    history = loop.fit(scheme, data, recipe.training, job.scratch, "distill", job.resources.tensorboard)
+    checkpoint.save(job.out, begun.checkpoint, begun.model)
+    write_json(job.out / "history.json", {"training": asdict(history), "given": begun.given})

@@ -6,7 +6,6 @@ Out: ``model.onnx`` (input ``images``, output ``logits``, any batch, its contrac
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from pipeline.data import decoded
 from pipeline.data.batches import plain_batches
 from pipeline.data.decoded import VALIDATION, Decoded
 from pipeline.engine.job import Job
+from pipeline.engine.store import write_json
 from pipeline.quantization.grid import convert
 from targets.errors import Refusal
 from targets.runner.backends import Backend
@@ -42,12 +42,24 @@ def run(job: Job) -> None:
     data = decoded.read(job.parents["data"])
     contract = Contract(settings["layout"], described.size, data.facts.classes)
     path = job.out / f"model.{kind}"
-    if kind == "onnx":
-        onnx_file.write(deployed, contract, settings["opset"], path)
-    else:
-        tflite_file.write(deployed, contract, int8, path)
+    FORMATS[kind](deployed, contract, int8, settings, path)
     difference = compare(deployed, path, contract, data, TOLERANCE["int8" if int8 else "float"])
-    (job.out / "export.json").write_text(json.dumps({"int8": int8, "difference": difference}))
+    write_json(job.out / "export.json", {"int8": int8, "format": kind, "difference": difference})
+
+
+def to_onnx(
+    deployed: nn.Module, contract: Contract, int8: bool, settings: dict[str, Any], path: Path
+) -> None:
+    onnx_file.write(deployed, contract, settings["opset"], path)
+
+
+def to_tflite(
+    deployed: nn.Module, contract: Contract, int8: bool, settings: dict[str, Any], path: Path
+) -> None:
+    tflite_file.write(deployed, contract, int8, path)
+
+
+FORMATS = {"onnx": to_onnx, "tflite": to_tflite}
 
 
 def compare(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -40,12 +40,14 @@ def run(job: Job) -> None:
     distributed.join()
     recipe = Prune.model_validate(job.settings["prune"])
     data = decoded.read(job.parents["data"])
-    described, student = checkpoint.read(job.parents["student"]), checkpoint.load(job.parents["student"])
-    assert isinstance(student, Model)
+    described, student = (
+        checkpoint.read(job.parents["student"]),
+        checkpoint.load_model(job.parents["student"]),
+    )
     torch.manual_seed(recipe.seed)
     before = loop.look(student, data)
     index, tensors = job.scratch / "cut.json", job.scratch / "cut.safetensors"
-    # What an interrupted run has cut stays, and the first rank's is everybody's: another could end elsewhere.
+    # Only rank 0 cuts, once, and the others load its file: another rank, or another run, could end elsewhere.
     if distributed.rank() == 0 and not index.exists():
         made = copy.deepcopy(student)
         reached, shapes = cut_student(made, data, recipe, job)
@@ -57,11 +59,11 @@ def run(job: Job) -> None:
     after = loop.look(student, data)
     teachers = checkpoint.load_teachers(job.parents)
     scheme = offline(student, student, teachers, data, recipe, "prune", job.scratch)
-    history = loop.fit(scheme, data, recipe.training, job.scratch, "prune")
+    history = loop.fit(scheme, data, recipe.training, job.scratch, "prune", job.resources.tensorboard)
     checkpoint.save(job.out, described.edited(edit="cut", shapes=kept["shapes"]), student)
     validation = {"before": before, "cut": after, "trained": loop.look(student, data)}
-    notes = {**kept["reached"], "validation": validation, "history": asdict(history)}
-    (job.out / "history.json").write_text(json.dumps(notes))
+    notes = {"cut": kept["reached"], "validation": validation, "training": asdict(history)}
+    write_json(job.out / "history.json", notes)
 
 
 def cut_student(
@@ -83,28 +85,41 @@ def cut(student: Model, data: Decoded, recipe: Prune, multiple: int, job: Job) -
     """Cut in place until the goal is met, or nothing is left to cut; what was reached."""
     gradients = gradients_of(data) if recipe.criterion in NEED_GRADIENTS else None
     steps = cuts(student, data.facts.size, recipe.criterion, multiple, gradients)
-    if recipe.macs is not None:
-        left = 1.0
-        for left in steps:
-            if left <= recipe.macs:
-                break
-        return {"goal": {"macs": recipe.macs}, "macs": left, "met": left <= recipe.macs}
-    assert recipe.latency is not None, "the recipe has one goal"
+    goal = "macs" if recipe.macs is not None else "latency"
+    share = getattr(recipe, goal)
+    return {"goal": goal, "share": share, **GOALS[goal](student, steps, share, data, job)}
+
+
+def to_macs(student: Model, steps: Iterator[float], share: float, data: Decoded, job: Job) -> dict[str, Any]:
+    """To a share of the multiply-adds."""
+    left = 1.0
+    for left in steps:
+        if left <= share:
+            break
+    return {"reached": left, "met": left <= share}
+
+
+def to_latency(
+    student: Model, steps: Iterator[float], share: float, data: Decoded, job: Job
+) -> dict[str, Any]:
+    """To a share of the uncut student's latency as int8 on the target, by a few measurements on the way."""
     probe = Probe(student, data, job)
-    aim, probes, left = recipe.latency, [], 1.0
+    aim, probes, left = share, [], 1.0
     for left in steps:
         if left > aim:
             continue
         probes.append({"macs": left, "latency": probe.latency(student)})
-        share = probes[-1]["latency"]
-        if share <= recipe.latency or len(probes) == PROBES:
+        if probes[-1]["latency"] <= share or len(probes) == PROBES:
             break
-        aim = left * recipe.latency / share
+        aim = left * share / probes[-1]["latency"]
     # Nothing is left to cut, short of the aim: what is kept is timed all the same.
     if left < 1 and (not probes or probes[-1]["macs"] != left):
         probes.append({"macs": left, "latency": probe.latency(student)})
-    met = bool(probes) and probes[-1]["latency"] <= recipe.latency
-    return {"goal": {"latency": recipe.latency}, "probes": probes, "met": met}
+    reached = probes[-1]["latency"] if probes else 1.0
+    return {"reached": reached, "met": reached <= share, "probes": probes}
+
+
+GOALS = {"macs": to_macs, "latency": to_latency}
 
 
 def gradients_of(data: Decoded) -> Callable[[nn.Module], None]:

@@ -5,16 +5,14 @@ Training starts from the calibrated grid and counts it as a candidate, so it nev
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import torch
-from torch import fx
 
 from pipeline.artifacts import checkpoint
 from pipeline.data import decoded
 from pipeline.engine.job import Job
-from pipeline.models.tapped_model import Model
+from pipeline.engine.store import write_json
 from pipeline.recipe.schema import Quantize
 from pipeline.schemes.offline import offline
 from pipeline.training import loop
@@ -24,10 +22,9 @@ def run(job: Job) -> None:
     recipe = Quantize.model_validate(job.settings)
     data = decoded.read(job.parents["data"])
     torch.manual_seed(recipe.seed)
-    student, grid = checkpoint.load(job.parents["student"]), checkpoint.load(job.parents["calibrated"])
-    assert isinstance(student, Model) and isinstance(grid, fx.GraphModule), "a float model and its grid"
+    student, grid = checkpoint.load_model(job.parents["student"]), checkpoint.load(job.parents["calibrated"])
     teachers = checkpoint.load_teachers(job.parents)
     scheme = offline(grid, student, teachers, data, recipe, "quantize", job.scratch)
-    history = loop.fit(scheme, data, recipe.training, job.scratch, "quantize")
+    history = loop.fit(scheme, data, recipe.training, job.scratch, "quantize", job.resources.tensorboard)
     checkpoint.save(job.out, checkpoint.read(job.parents["calibrated"]), grid)
-    (job.out / "history.json").write_text(json.dumps(asdict(history)))
+    write_json(job.out / "history.json", {"training": asdict(history)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from pipeline.artifacts import checkpoint
 from pipeline.data import decoded
 from pipeline.engine.job import Job
+from pipeline.engine.store import write_json
 from pipeline.recipe.schema import Teacher
 from pipeline.schemes.supervised import Supervised
 from pipeline.training import loop
@@ -20,8 +20,8 @@ def run(job: Job) -> None:
     training = recipe.training
     data = decoded.read(job.parents["data"])
     torch.manual_seed(training.seed)
-    described, model = checkpoint.begin(recipe, data.facts, job.inputs, "teacher")
-    scheme = Supervised(model, training.label_smoothing)
-    history = loop.fit(scheme, data, training, job.scratch, "teach")
-    checkpoint.save(job.out, described, model)
-    (job.out / "history.json").write_text(json.dumps(asdict(history)))
+    begun = checkpoint.begin(recipe, data.facts, job.inputs, "teacher")
+    scheme = Supervised(begun.model, training.label_smoothing)
+    history = loop.fit(scheme, data, training, job.scratch, "teach", job.resources.tensorboard)
+    checkpoint.save(job.out, begun.checkpoint, begun.model)
+    write_json(job.out / "history.json", {"training": asdict(history), "given": begun.given})

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.compute import distributed
-from pipeline.compute.accelerator import PROCESSOR, accelerator, name_of, precision_of
+from pipeline.compute.accelerator import PROCESSOR, accelerator, layout_of, name_of, precision_of
 from pipeline.data.batches import Batch, Epoch, Pixels, plain_batches, training_batches, whole
 from pipeline.data.decoded import TRAIN, VALIDATION, Decoded
 from pipeline.recipe.schema import Training
@@ -51,7 +51,9 @@ class History:
     best_epoch: int = -1
 
 
-def fit(scheme: Scheme, data: Decoded, settings: Training, scratch: Path, title: str) -> History:
+def fit(
+    scheme: Scheme, data: Decoded, settings: Training, scratch: Path, title: str, tensorboard: str = ""
+) -> History:
     """Train the players on the accelerator; the student's best state on validation is left in it, on the processor.
 
     Raises Refusal when the loss is no longer a number.
@@ -63,7 +65,7 @@ def fit(scheme: Scheme, data: Decoded, settings: Training, scratch: Path, title:
     if not run.history.loss:
         run.begin()
     run.hasten()
-    with Bar(title, settings.epochs, done=len(run.history.loss)) as bar, curves(title) as draw:
+    with Bar(title, settings.epochs, done=len(run.history.loss)) as bar, curves(title, tensorboard) as draw:
         for epoch in range(len(run.history.loss), settings.epochs):
             started = time.perf_counter()
             run.epoch(epoch, title)
@@ -96,11 +98,13 @@ class Run:
             and pays(scheme.teachers, data.facts.size, rest)
         )
         self.history = History(precision, compiled, distributed.ranks(), name_of(self.device))
+        networks = [player.network for player in scheme.players.values()]
+        networks += [teacher.network for teacher in scheme.teachers]
+        for module in (*networks, *(player.beside for player in scheme.players.values())):
+            module.to(self.device)
+        self.layout = layout_of(self.device, networks, data.facts.size)
         for player in scheme.players.values():
-            player.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            player.beside.to(self.device)
-        for teacher in scheme.teachers:
-            teacher.network.to(self.device)
+            player.network.to(memory_format=self.layout)
         self.student = scheme.players["student"].network
         self.average = copy.deepcopy(self.student) if settings.ema else None
         self.best: dict[str, Tensor] = {}
@@ -157,6 +161,7 @@ class Run:
     def step(self, batch: Batch, progress: float, draws: torch.Generator) -> Tensor:
         """One step of every player; the sum of their losses, which nobody waits for."""
         half = self.history.precision == "bfloat16"
+        batch = replace(batch, images=batch.images.contiguous(memory_format=self.layout))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             losses = self.scheme.step(batch, progress, draws)
         for name, loss in losses.items():

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.compute import distributed
-from pipeline.engine.job import CURVES
 from targets.errors import Unmeasurable
 
 
 @contextmanager
-def curves(title: str) -> Iterator[Callable[[int, dict[str, float]], None]]:
+def curves(title: str, folder: str) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """``draw(epoch, {name: value})``; nothing is drawn where there is no folder. Raises Unmeasurable."""
-    folder = os.environ.get(CURVES)
     if not folder or distributed.rank():
         yield lambda epoch, values: None
         return

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from targets.baselines.lock import SUFFIX, accepted
 from targets.baselines.reference_network import write_reference
 from targets.budgets.limits import Budgets
-from targets.errors import Refusal
+from targets.errors import Refusal, first_line
 from targets.measuring.candidate import Candidate
 from targets.spec.contract import Contract, infer_contract, read_contract
 
@@ -42,6 +42,5 @@ def load(path: Path) -> onnx.ModelProto:
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file") from None
     except (OSError, DecodeError, onnx.checker.ValidationError) as error:
-        line = (str(error).splitlines() or ["empty"])[0]
-        raise Refusal(f"{path}: not a usable ONNX file: {line}") from None
+        raise Refusal(f"{path}: not a usable ONNX file: {first_line(error)}") from None
     return proto

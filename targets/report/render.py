@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from targets.report import figures, strips
 from targets.report.columns import Cell, cell, classes, decimals, ladder, tiles
+from targets.report.making import cuts, exports, trainings
 from targets.report.terminal import WORDS, amount, headline
 
 Table = dict[str, Any]
@@ -139,7 +140,8 @@ def page(template: str, **more: Any) -> str:
     )
     environment.filters["share"] = lambda found: cell(found, 2, 100)
     texts = (headline, inline, markdown, pretty, strips.strip)
-    for shown in (budget_cells, flat, operators, speedup, tiles, vendors, *texts):
+    making = (cuts, exports, trainings)
+    for shown in (*making, budget_cells, flat, operators, speedup, tiles, vendors, *texts):
         environment.filters[shown.__name__] = shown
     return environment.get_template(template).render(words=WORDS, **more)
 

@@ -22,10 +22,6 @@ STYLES = {
 WORDS = {0: "PASS", 1: "FAIL", 3: "NOT DECIDED"}
 
 
-def note(what: str) -> None:
-    Console(stderr=True, highlight=False).print(f"  {what}", markup=False)
-
-
 def tell(table: Table, folder: Path) -> None:
     """The verdict of each target, a line a budget, then where the report is."""
     console = Console(highlight=False, soft_wrap=True)

@@ -44,6 +44,7 @@ ROOMS = (
     "pipeline.search",
     "pipeline.stages",
     "pipeline.plan",
+    "pipeline.assembly",
     "pipeline.line",
     "pipeline.cli",
 )

@@ -20,7 +20,7 @@ from pipeline.data.batches import Batch
 from pipeline.data.decoded import Decoded
 from pipeline.losses import bind, shapes
 from pipeline.losses.step import Shapes, Step
-from pipeline.models.catalogue import CifarResNet
+from pipeline.models.cifar import CifarResNet
 from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import Model, Outputs, find_taps, outputs
 from pipeline.quantization.ptq import calibrate, prepare

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
+import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,12 +16,14 @@ from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor, nn
 
 from pipeline.artifacts import checkpoint
-from pipeline.artifacts.checkpoint import Checkpoint, begin, load_weights, read_weights
+from pipeline.artifacts.checkpoint import Checkpoint, begin
+from pipeline.models.cifar import NETWORKS
 from pipeline.recipe.schema import Network
+from pipeline.user_code import code_files
 from targets.errors import Refusal
 
 FACTORY = """
-from pipeline.models.catalogue import CifarResNet
+from pipeline.models.cifar import CifarResNet
 def narrow(classes, widths): return CifarResNet(8, tuple(widths), classes)
 """
 
@@ -36,12 +36,12 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return Checkpoint(
         network="mine:narrow",
         arguments={"widths": list(tiny.NARROW)},
-        source=str(source),
         classes=tiny.CLASSES,
         size=tiny.SIDE,
         mean=tiny.MEAN,
         std=tiny.STD,
         taps=("layer1", "layer2", "layer3"),
+        files={"code/mine.py": source},
     )
 
 
@@ -101,141 +101,79 @@ def test_a_network_with_shared_tensors_is_saved(described: Checkpoint, tmp_path:
 
 def test_a_beginning_takes_the_data_s_facts_unless_told(tmp_path: Path) -> None:
     known = tiny.write_set(tmp_path).facts
-    described, model = begin(Network(network="resnet8"), known, {}, "student")
+    begun = begin(Network(network="resnet8"), known, {}, "student")
+    described, model = begun.checkpoint, begun.model
     assert (described.classes, described.size) == (3, tiny.SIDE)
     assert tuple(described.mean) == tiny.MEAN and tuple(described.std) == tiny.STD
     assert tuple(described.taps) == model.taps == ("layer1", "layer2", "layer3")
     assert model(tiny.pictures(2))[0].shape == (2, 3)
     told = Network(network="resnet8", taps=("layer3",), mean=(0.1, 0.2, 0.3), std=(1, 1, 1))
-    described, model = begin(told, known, {}, "student")
-    assert (model.taps, tuple(described.mean)) == (("layer3",), (0.1, 0.2, 0.3))
-    assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    begun = begin(told, known, {}, "student")
+    assert (begun.model.taps, tuple(begun.checkpoint.mean)) == (("layer3",), (0.1, 0.2, 0.3))
+    assert begun.model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     with pytest.raises(Refusal, match=r"student\.taps: no module named 'layer33'; did you mean 'layer3'\?"):
         begin(Network(network="resnet8", taps=("layer33",)), known, {}, "student")
 
 
 def test_a_beginning_loads_given_weights(tmp_path: Path) -> None:
-    known = tiny.write_set(tmp_path).facts
-    _, given = begin(Network(network="resnet8"), known, {}, "student")
-    save_file(given.network.state_dict(), tmp_path / "given.safetensors")
+    known, file = tiny.write_set(tmp_path).facts, tmp_path / "given.safetensors"
+    given = begin(Network(network="resnet8"), known, {}, "student").model
+    save_file(given.network.state_dict(), file)
     torch.manual_seed(9)
-    _, model = begin(
-        Network(network="resnet8"), known, {"weights": tmp_path / "given.safetensors"}, "student"
+    begun = begin(Network(network="resnet8"), known, {"weights": file}, "student")
+    assert tiny.same(tiny.state(given), tiny.state(begun.model)) == []
+    assert begun.given == {
+        "taken": len(given.network.state_dict()),
+        "of": len(given.network.state_dict()),
+        "new": {},
+    }
+
+
+def test_weights_of_other_classes_give_all_but_the_head(tmp_path: Path) -> None:
+    known, file = tiny.write_set(tmp_path).facts, tmp_path / "thousand.pth"
+    thousand = NETWORKS["resnet8"](classes=1000)
+    torch.save(thousand.state_dict(), file)
+    begun = begin(Network(network="resnet8"), known, {"weights": file}, "student")
+    assert begun.fitted is not None and begun.fitted.new == {"fc": "1000 classes, here 3"}
+    assert tiny.same(tiny.state(thousand), tiny.state(begun.model.network)) == ["fc.weight", "fc.bias"]
+    with pytest.raises(
+        Refusal, match=r"student\.weights: .*thousand\.pth: .*'conv1\.weight' is \(16, .* \(32, "
+    ):
+        begin(Network(network="resnet8x4", taps=("layer1",)), known, {"weights": file}, "student")
+
+
+def test_a_checkpoint_is_loaded_after_the_user_s_files_are_gone(tmp_path: Path) -> None:
+    """The code that it was trained with, not what stands there now; arguments that name files too."""
+    known = tiny.write_set(tmp_path / "set").facts
+    (tmp_path / "own" / "parts").mkdir(parents=True)
+    (tmp_path / "own" / "parts" / "__init__.py").write_text("")
+    (tmp_path / "own" / "parts" / "body.py").write_text(
+        "from torch import nn\nbody = lambda w: nn.Conv2d(3, w, 3, 2)\n"
     )
-    assert tiny.same(tiny.state(given), tiny.state(model)) == []
-    with pytest.raises(Refusal, match=r"student\.weights: .*'fc\.weight' is \(3, 64\), .* \(3, 256\)"):
-        begin(
-            Network(network="resnet8x4", taps=("layer1",)),
-            known,
-            {"weights": fit_all_but_fc(tmp_path)},
-            "student",
-        )
-
-
-def fit_all_but_fc(folder: Path) -> Path:
-    """A file of resnet8x4 whose classifier is resnet8's."""
-    from pipeline.models.catalogue import NETWORKS
-
-    tensors = NETWORKS["resnet8x4"](classes=3).state_dict()
-    tensors["fc.weight"] = torch.zeros(3, 64)
-    save_file(tensors, folder / "odd.safetensors")
-    return folder / "odd.safetensors"
-
-
-WRAPPINGS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
-    "plain.pth": lambda tensors: tensors,
-    "nested.pth": lambda tensors: {"state_dict": tensors, "epoch": 3},
-    "nested_model.th": lambda tensors: {"model": tensors, "best": 0.5},
-    "parallel.pth": lambda tensors: {f"module.{name}": tensor for name, tensor in tensors.items()},
-    "both.pt": lambda tensors: {"state_dict": {f"module.{k}": v for k, v in tensors.items()}},
-    "tensors.safetensors": lambda tensors: tensors,
-}
-
-
-@pytest.mark.parametrize("name", WRAPPINGS)
-def test_weights_are_read_as_people_have_them(name: str, tmp_path: Path) -> None:
-    tensors, path = tiny.state(tiny.network()), tmp_path / name
-    write = save_file if name.endswith("safetensors") else torch.save
-    write(WRAPPINGS[name](tensors), path)
-    torch.manual_seed(7)
-    other = tiny.network()
-    load_weights(other, path, "here")
-    assert tiny.same(tiny.state(other), tensors) == []
-
-
-def test_a_network_may_call_its_own_part_module(tmp_path: Path) -> None:
-    class Own(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.module = nn.Linear(2, 2)
-
-    given, other = Own(), Own()
-    torch.save(given.state_dict(), tmp_path / "own.pth")
-    load_weights(other, tmp_path / "own.pth", "here")
-    assert tiny.same(tiny.state(other), tiny.state(given)) == []
-
-
-class Hostile:
-    """A pickle that writes a file when it is read as pickles are."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.mark),)
-
-
-@pytest.mark.parametrize("name", ["code.pth", "code.safetensors"])
-def test_a_pickle_with_code_is_refused_and_not_run(name: str, tmp_path: Path) -> None:
-    torch.save({"state_dict": Hostile(tmp_path / "mark")}, tmp_path / name)
-    with pytest.raises(Refusal, match=rf"here: .*{name} cannot be read as weights"):
-        read_weights(tmp_path / name, "here")
-    assert not (tmp_path / "mark").exists()
-    if name.endswith("pth"):
-        torch.load(tmp_path / name, weights_only=False)
-        assert (tmp_path / "mark").exists(), "the file is not what this test needs"
-
-
-@pytest.mark.parametrize("name", ["cut.pth", "cut.safetensors"])
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.95])
-def test_a_truncated_file_is_refused(name: str, share: float, tmp_path: Path) -> None:
-    path = tmp_path / name
-    (save_file if name.endswith("safetensors") else torch.save)(tiny.state(tiny.network()), path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(Refusal, match=rf"here: .*{name} cannot be read as weights") as caught:
-        read_weights(path, "here")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("holds", [{"epoch": 3}, [1, 2], {"state_dict": {"a": 1}}, {0: torch.zeros(1)}])
-def test_what_is_no_table_of_tensors_is_refused(holds: Any, tmp_path: Path) -> None:
-    torch.save(holds, tmp_path / "odd.pth")
-    with pytest.raises(Refusal, match=r"here: .*odd\.pth holds no table of tensors"):
-        read_weights(tmp_path / "odd.pth", "here")
-
-
-def test_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    network, path = tiny.network(), tmp_path / "given.safetensors"
-    before = tiny.state(network)
-
-    def refused(change: Callable[[dict[str, Tensor]], Any], match: str) -> None:
-        tensors = {name: tensor + 1 for name, tensor in before.items()}
-        change(tensors)
-        save_file(tensors, path)
-        with pytest.raises(Refusal, match=rf"here: .*given\.safetensors.*{match}"):
-            load_weights(network, path, "here")
-        assert tiny.same(before, tiny.state(network)) == [], "a refused file changes nothing"
-
-    refused(lambda t: t.pop("layer2.0.bn1.bias"), r"no tensor 'layer2\.0\.bn1\.bias'")
-    refused(lambda t: t.update({"aux.weight": torch.ones(1)}), r"1 tensors? too many, such as 'aux\.weight'")
-    refused(lambda t: t.update({"fc.bias": torch.ones(9)}), r"'fc\.bias' is \(9,\), .* wants \(4,\)")
-
-
-def test_half_precision_and_missing_counters_are_taken(tmp_path: Path) -> None:
-    network, path = tiny.network(), tmp_path / "half.safetensors"
-    halves = {k: v.half() for k, v in tiny.state(network).items() if not k.endswith("num_batches_tracked")}
-    save_file(halves, path)
-    load_weights(network, path, "here")
-    assert network.conv1.weight.dtype == torch.float32
-    assert torch.equal(network.conv1.weight, halves["conv1.weight"].float())
+    code = """
+import json
+from torch import nn
+from .body import body
+def build(num_classes, config):
+    width = json.load(open(config))["width"]
+    return nn.Sequential(body(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))
+"""
+    (tmp_path / "own" / "parts" / "net.py").write_text(code)
+    (tmp_path / "own" / "size.json").write_text(json.dumps({"width": 6}))
+    section = Network(network="parts.net:build", arguments={"config": "arguments/0.json"})
+    files = code_files("parts.net:build", tmp_path / "own")
+    assert sorted(files) == ["parts/__init__.py", "parts/body.py", "parts/net.py"]
+    inputs = {f"code/{name}": path for name, path in files.items()}
+    inputs["arguments/0.json"] = tmp_path / "own" / "size.json"
+    begun = begin(section, known, inputs, "student")
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    checkpoint.save(kept, begun.checkpoint, begun.model)
+    shutil.rmtree(tmp_path / "own")
+    loaded, images = checkpoint.load(kept), tiny.pictures(3)
+    with torch.no_grad():
+        assert torch.equal(loaded(images)[0], begun.model.eval()(images)[0])
+    again = tmp_path / "again"
+    again.mkdir()
+    checkpoint.save(again, checkpoint.read(kept), loaded)
+    assert (again / "code" / "parts" / "net.py").read_text() == code

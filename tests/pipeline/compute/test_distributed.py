@@ -20,10 +20,10 @@ torch = pytest.importorskip("torch", reason="training is torch's")
 from typer.testing import CliRunner
 
 from pipeline.cli.main import app
-from pipeline.engine.job import PROCESSES
-from pipeline.engine.stage import TRAINING, Stage, ensure
+from pipeline.engine.job import Resources
+from pipeline.engine.stage import ensure
 from pipeline.engine.store import Store
-from pipeline.plan import plan
+from pipeline.plan import Plan, plan
 from pipeline.recipe.read import read_recipe
 from targets.errors import Refusal
 from targets.spec.profile import read_profile
@@ -92,19 +92,17 @@ def recipe(tmp_path: Path) -> Path:
     return tmp_path / "recipe.toml"
 
 
-def stage(recipe: Path, room: str) -> Stage:
-    return plan(*read_recipe(str(recipe)), read_profile("cpu"))[room]
+def planned(recipe: Path) -> Plan:
+    return plan(*read_recipe(str(recipe)), read_profile("cpu"), recipe.with_name("known.json"))
 
 
-def test_every_room_that_trains_does_so_in_two_processes(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The cut is the first rank's; the grid too."""
+def test_every_stage_that_trains_does_so_in_two_processes(recipe: Path, tmp_path: Path) -> None:
+    """Only rank 0 cuts; the others load its file."""
     recipe.write_text(recipe.read_text() + EVERY_ROOM)
-    monkeypatch.setenv(PROCESSES, "2")
-    made = ensure(stage(recipe, "pruned int8"), Store(tmp_path / "store"), print)
+    (last,) = (v.checkpoint for v in planned(recipe).variants if (v.network, v.method) == ("pruned", "qat"))
+    made = ensure(last, Store(tmp_path / "store"), print, Resources(processes=2))
     notes = [json.loads(file.read_text()) for file in made.parent.glob("*/history.json")]
-    histories = [note.get("history", note) for note in notes]
+    histories = [note["training"] for note in notes if "training" in note]
     assert [history["ranks"] for history in histories] == [2, 2, 2, 2]
     assert all(len(history["loss"]) == 1 for history in histories)
 
@@ -132,13 +130,12 @@ def test_two_machines_given_the_same_command_make_the_same_networks(recipe: Path
         sorted(path.name for path in (tmp_path / f"store {name}" / "objects").iterdir())
         for name in ("first", "second")
     )
-    networks = [key for key in first if key.startswith(TRAINING)]
+    networks = [key for key in first if key.startswith(("teach", "distill", "prune", "quantize"))]
     assert len(networks) == 5
     for key in networks:
         one, other = (tmp_path / f"store {name}" / "objects" / key for name in ("first", "second"))
         assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
-        note = json.loads((one / "history.json").read_text())
-        assert note.get("history", note)["ranks"] == 2
+        assert json.loads((one / "history.json").read_text())["training"]["ranks"] == 2
     assert second == first
 
 
@@ -156,10 +153,7 @@ def test_more_processes_than_cores_are_refused() -> None:
     assert f"{cores + 1} on a machine with {cores} cores" in str(found.exception)
 
 
-def test_a_refusal_of_all_ranks_is_told_once(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refusal_of_all_ranks_is_told_once(recipe: Path, tmp_path: Path) -> None:
     recipe.write_text(recipe.read_text().replace("batch = 128", "batch = 2, lr = 1e30"))
-    monkeypatch.setenv(PROCESSES, "3")
     with pytest.raises(Refusal, match="training images in batches of 2 are too few for 3 processes"):
-        ensure(stage(recipe, "teacher"), Store(tmp_path / "store"), print)
+        ensure(planned(recipe).teachers["teacher"], Store(tmp_path / "store"), print, Resources(processes=3))

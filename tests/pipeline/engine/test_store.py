@@ -47,7 +47,7 @@ def test_values_that_look_alike_have_different_digests(one: Any, two: Any) -> No
 
 def test_a_digest_is_the_same_in_every_process() -> None:
     value = {"b": [1, 2.5, None], "a": {"ü": True}}
-    code = "import json, sys; from pipeline.store import digest; print(digest(json.load(sys.stdin)))"
+    code = "import json, sys; from pipeline.engine.store import digest; print(digest(json.load(sys.stdin)))"
     runs = [
         subprocess.run(
             [sys.executable, "-c", code],
@@ -210,13 +210,16 @@ def test_who_waits_for_one_that_is_killed_takes_over(tmp_path: Path, makers: Cal
     assert files(Store(tmp_path).objects) == {"key/made": "second"}
 
 
+OLD, NEW, OLD_HALF, NEW_HALF = (f"teach-{digest(name)}" for name in ("old", "new", "half old", "half new"))
+
+
 def filled(root: Path) -> Store:
     """Two artifacts, and the unfinished work of two more."""
     store = Store(root)
-    for key in ("old", "new"):
+    for key in (OLD, NEW):
         with store.make(key):
             pass
-    for key in ("old-half", "new-half"):
+    for key in (OLD_HALF, NEW_HALF):
         with pytest.raises(RuntimeError), store.make(key):
             raise RuntimeError
     return store
@@ -228,9 +231,9 @@ def folders(folder: Path) -> set[str]:
 
 def test_keep_only_drops_the_rest_and_says_what_went(tmp_path: Path) -> None:
     store = filled(tmp_path)
-    assert sorted(store.keep_only({"new", "new-half", "never-made"})) == ["old", "old-half"]
-    assert (folders(store.objects), folders(store.work)) == ({"new"}, {"new-half"})
-    assert store.keep_only({"new", "new-half"}) == []
+    assert set(store.keep_only({NEW, NEW_HALF, "never-made"})) == {OLD, OLD_HALF}
+    assert (folders(store.objects), folders(store.work)) == ({NEW}, {NEW_HALF})
+    assert store.keep_only({NEW, NEW_HALF}) == []
 
 
 def test_keep_only_of_a_store_that_was_never_used_drops_nothing(tmp_path: Path) -> None:
@@ -243,7 +246,7 @@ def test_keep_only_leaves_alone_what_another_run_is_making(
     store = filled(tmp_path)
     busy = makers("busy")
     assert busy.hear() == "inside"
-    assert sorted(store.keep_only(set())) == ["new", "new-half", "old", "old-half"]
+    assert set(store.keep_only(set())) == {NEW, NEW_HALF, OLD, OLD_HALF}
     busy.go_on()
     assert busy.hear() == "made"
     assert files(store.objects) == {"key/made": "busy"}
@@ -253,7 +256,7 @@ def test_a_kill_while_dropping_leaves_an_artifact_whole_or_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path)
-    with store.make("old") as place:
+    with store.make(OLD) as place:
         assert place is not None
         (place.out / "a").write_text("1")
         (place.out / "b").write_text("2")
@@ -265,4 +268,12 @@ def test_a_kill_while_dropping_leaves_an_artifact_whole_or_absent(
     monkeypatch.setattr("pipeline.engine.store.shutil.rmtree", killed_halfway)
     with pytest.raises(KeyboardInterrupt):
         store.keep_only(set())
-    assert not store.has("old") or files(store.path("old")) == {"a": "1", "b": "2"}
+    assert not store.has(OLD) or files(store.path(OLD)) == {"a": "1", "b": "2"}
+
+
+def test_folders_that_no_store_made_are_left_alone(tmp_path: Path) -> None:
+    for name in ("objects/thesis", "work/photos", "objects/teach-0123"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "mine.txt").write_text("years of it")
+    assert Store(tmp_path).keep_only(set()) == []
+    assert (tmp_path / "work" / "photos" / "mine.txt").exists() and (tmp_path / "objects" / "thesis").exists()

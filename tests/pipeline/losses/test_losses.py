@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pipeline.losses import LOSSES, Term, bind, bind_losses, modules_of, shapes
 from pipeline.losses.feature_shapes import Adapter, pairs, resize
 from pipeline.losses.step import Entry, Step
-from pipeline.models.catalogue import resolve
+from pipeline.models.catalogue import build
 from pipeline.models.tapped_model import Model, Outputs
 from pipeline.recipe.schema import Loss
 from targets.errors import Refusal
@@ -100,7 +100,7 @@ STRANGERS = [("resnet8", "vgg8"), ("vgg8", "resnet8"), ("wrn_16_1", "mobilenet_v
 @cache
 def strangers(student: str, teacher: str) -> tuple[Model, Model]:
     torch.manual_seed(0)
-    made = [tiny.wrap(resolve(name, None, "here")(classes=tiny.CLASSES), 32) for name in (student, teacher)]
+    made = [tiny.wrap(build(name, None, tiny.CLASSES, {}, "here").network, 32) for name in (student, teacher)]
     return made[0], made[1]
 
 

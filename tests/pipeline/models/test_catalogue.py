@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,10 +16,12 @@ from support import tiny
 from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision import models
 
-from pipeline.models.catalogue import NETWORKS, build, macs, resolve
-from pipeline.models.tapped_model import Model, check_answers, find_taps, outputs
-from pipeline.user_code import find_factory, load_factory, sources
+from pipeline.artifacts.weights import fit
+from pipeline.models.catalogue import build, macs
+from pipeline.models.cifar import NETWORKS
+from pipeline.models.tapped_model import Model, check_answers, find_taps, heads_of, outputs
 from targets.errors import Refusal
 
 # For 100 classes and 32 pixels: parameters, millions of multiply-adds, to the digits that people quote.
@@ -115,12 +119,11 @@ def test_model_leaves_no_hooks_even_when_the_network_fails() -> None:
 
 
 def test_names_resolve_to_factories() -> None:
-    assert resolve("resnet8", None, "here") is NETWORKS["resnet8"]
-    made = build("squeezenet1_1", None, 7, {"dropout": 0.1}, "here")
+    made = build("squeezenet1_1", None, 7, {"dropout": 0.1}, "here").network
     assert made.classifier[0].p == 0.1
     assert made.classifier[1].out_channels == 7
     with pytest.raises(Refusal, match=r"here: no network named 'resnet_20'; did you mean 'resnet20'\?"):
-        resolve("resnet_20", None, "here")
+        build("resnet_20", None, 7, {}, "here")
     with pytest.raises(Refusal, match=r"here: resnet8 does not take these arguments: .*deep"):
         build("resnet8", None, 7, {"deep": 1}, "here")
 
@@ -145,31 +148,50 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_factory_beside_the_recipe_may_be_called_pipeline(beside: Path) -> None:
-    source = find_factory("pipeline:make", beside)
-    assert source == beside / "pipeline.py"
-    assert sources("pipeline:make", beside) == {
-        "source": source,
-        "source.blocks_beside": beside / "blocks_beside.py",
-    }
-    made = build("pipeline:make", source, 5, {"bias": False}, "here")
-    assert made[3].weight.shape == (5, 6) and made[3].bias is None
+    made = build("pipeline:make", beside, 5, {"bias": False}, "here").network
+    assert made[3].weight.shape == (5, 6) and made[3].bias is None  # type: ignore[index]
     check_answers(made, 16, 5, "here")
     ours = importlib.import_module("pipeline")
     assert Path(ours.__path__[0]).name == "pipeline" and not hasattr(ours, "make")
-    assert find_factory("torch:nn", beside) is None
 
 
 def test_factories_that_give_nothing_useful_are_refused(beside: Path) -> None:
-    source = beside / "pipeline.py"
     with pytest.raises(Refusal, match=r"pipeline\.py has no function 'mak'"):
-        resolve("pipeline:mak", source, "here")
+        build("pipeline:mak", beside, 5, {}, "here")
     with pytest.raises(Refusal, match=r"pipeline:number gave int; return a torch\.nn\.Module"):
-        build("pipeline:number", source, 5, {}, "here")
-    source.write_text("def make(classes:\n")
-    with pytest.raises(Refusal, match=r"here: .*pipeline\.py cannot be imported"):
-        load_factory("pipeline:make", source, "here")
-    with pytest.raises(Refusal, match="here: module no_such_package cannot be imported"):
-        load_factory("no_such_package:make", None, "here")
+        build("pipeline:number", beside, 5, {}, "here")
+    (beside / "broken.py").write_text("def make(classes:\n")
+    with pytest.raises(Refusal, match=r"here: .*broken\.py cannot be imported"):
+        build("broken:make", beside, 5, {}, "here")
+    with pytest.raises(Refusal, match="here: no_such_package cannot be imported"):
+        build("no_such_package:make", None, 5, {}, "here")
+
+
+def test_torchvision_s_own_weights_come_by_its_own_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real download code, with its checksum, from a hub that is a folder here."""
+    torch.manual_seed(0)
+    weights = models.SqueezeNet1_1_Weights.IMAGENET1K_V1
+    given = models.squeezenet1_1()
+    name = weights.url.rpartition("/")[2]
+    torch.save(given.state_dict(), tmp_path / "made.pth")
+    told = hashlib.sha256((tmp_path / "made.pth").read_bytes()).hexdigest()[:8]
+    served = tmp_path / f"{name.split('-')[0]}-{told}.pth"
+    (tmp_path / "made.pth").rename(served)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(type(weights), "url", property(lambda self: served.as_uri()))
+    built = build("squeezenet1_1", None, 6, {"weights": "IMAGENET1K_V1"}, "here")
+    assert built.mean == (0.485, 0.456, 0.406) and built.tensors is not None
+    fitted = fit(built.network, built.tensors, heads_of(built.network, 64, 6), "here")
+    assert fitted.new == {"classifier.1": "1000 classes, here 6"}
+    assert torch.equal(built.network.features[0].weight, given.features[0].weight)  # type: ignore[index, union-attr]
+    served.write_bytes(served.read_bytes() + b"x")
+    shutil.rmtree(tmp_path / "home")
+    with pytest.raises(Refusal, match="here: squeezenet1_1 cannot be made: invalid hash value"):
+        build("squeezenet1_1", None, 6, {"weights": "IMAGENET1K_V1"}, "here")
+    with pytest.raises(Refusal, match="here: squeezenet1_1 cannot be made: 'IMAGENET9K'"):
+        build("squeezenet1_1", None, 6, {"weights": "IMAGENET9K"}, "here")
 
 
 class Picky(nn.Module):  # takes one size of image, as torchvision's transformers do

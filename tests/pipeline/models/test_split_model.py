@@ -11,7 +11,7 @@ from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.models.catalogue import resolve
+from pipeline.models.catalogue import build
 from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import outputs
 from pipeline.quantization.grid import switch
@@ -23,7 +23,7 @@ TORCHVISION = ("resnet18", "mobilenet_v2", "squeezenet1_1", "densenet121", "effi
 @pytest.mark.parametrize("name", [*TORCHVISION, "shufflenet_v2_x1_0"])
 def test_stages_chained_over_the_image_are_the_model_s_own(name: str) -> None:
     torch.manual_seed(0)
-    model = tiny.wrap(resolve(name, None, "here")(classes=3), side=64)
+    model = tiny.wrap(build(name, None, 3, {}, "here").network, side=64)
     with torch.no_grad():
         found = outputs(model(tiny.pictures(2, 64)))
         parts, x = Parts(model, model, "teacher"), tiny.pictures(2, 64)

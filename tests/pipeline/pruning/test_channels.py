@@ -46,7 +46,9 @@ DEAD: dict[str, list[Dead]] = {
 
 def made(name: str, classes: int = tiny.CLASSES, seed: int = 0) -> Model:
     torch.manual_seed(seed)
-    return Model(tiny.lively(build(name, None, classes, {}, "network"), seed), tiny.MEAN, tiny.STD, ()).eval()
+    return Model(
+        tiny.lively(build(name, None, classes, {}, "network").network, seed), tiny.MEAN, tiny.STD, ()
+    ).eval()
 
 
 def inputs(side: int) -> Tensor:
@@ -195,7 +197,7 @@ def test_no_change_is_no_shapes() -> None:
 
 
 FACTORY = """
-from pipeline.models.catalogue import CifarResNet
+from pipeline.models.cifar import CifarResNet
 def wide(classes): return CifarResNet(8, (16, 16, 32, 48), classes)
 """
 
@@ -206,7 +208,7 @@ def described(tmp_path: Path) -> Checkpoint:
     source.write_text(FACTORY)
     stages = ("layer1", "layer2", "layer3")
     facts = (tiny.CLASSES, tiny.SIDE, tiny.MEAN, tiny.STD, stages)
-    return Checkpoint("mine:wide", {}, str(source), *facts)
+    return Checkpoint("mine:wide", {}, *facts, files={"code/mine.py": source})
 
 
 def kept(folder: Path, described: Checkpoint, model: nn.Module) -> nn.Module:

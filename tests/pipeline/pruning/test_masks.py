@@ -14,7 +14,7 @@ from pipeline.pruning.masks import Masks, two_of_four, unstructured
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return build("resnet8", None, 10, {}, "test")
+    return build("resnet8", None, 10, {}, "test").network
 
 
 def train_a_little(net: nn.Module, masks: Masks) -> None:

@@ -10,7 +10,7 @@ from support import tiny
 from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import fx, nn
 
-from pipeline.models.catalogue import resolve
+from pipeline.models.catalogue import build
 from pipeline.quantization.grid import is_rounding
 from pipeline.quantization.policy import left_float
 from pipeline.quantization.ptq import prepare
@@ -36,7 +36,7 @@ def test_every_layer_of_resnet8_is_on_the_grid() -> None:
 def test_torchvision_s_mobile_networks_are_on_the_grid_but_for_hardswish() -> None:
     for name, floats in (("mobilenet_v2", 0), ("mobilenet_v3_small", nn.Hardswish)):
         torch.manual_seed(0)
-        model = tiny.wrap(resolve(name, None, "here")(classes=3), side=32)
+        model = tiny.wrap(build(name, None, 3, {}, "here").network, side=32)
         graph = prepare(model, 32)
         check_rounded(graph, model.network)
         left = list(left_float(graph).values())
@@ -50,7 +50,7 @@ def test_torchvision_s_mobile_networks_are_on_the_grid_but_for_hardswish() -> No
 def test_a_pool_that_chooses_keeps_the_grid_of_its_input() -> None:
     """squeezenet's pools read concatenations: input and output share one rounding."""
     torch.manual_seed(0)
-    graph = prepare(tiny.wrap(resolve("squeezenet1_1", None, "here")(classes=3), side=32), 32)
+    graph = prepare(tiny.wrap(build("squeezenet1_1", None, 3, {}, "here").network, side=32), 32)
     pools = [node for node in graph.graph.nodes if "max_pool2d" in str(node.target)]
     assert len(pools) == 3
     for pool in pools:

@@ -132,8 +132,10 @@ def test_more_teachers_are_stages_of_their_own(tmp_path: Path) -> None:
     one, two = tmp_path / "one.toml", tmp_path / "two.toml"
     one.write_text(text)
     two.write_text(text + '[[teachers]]\nnetwork = "resnet14"\n[distill]\nshares = [2, 1]\n')
-    plans = [plan(*read_recipe(str(path)), read_profile("cpu")) for path in (one, two)]
-    assert plans[0]["teacher"].key == plans[1]["teacher"].key
-    assert list(plans[1]["student"].parents) == ["data", "teacher", "teacher 2"]
-    assert plans[0]["student"].key != plans[1]["student"].key
-    assert set(plans[1]) - set(plans[0]) == {"teacher 2"}
+    first, second = (
+        plan(*read_recipe(str(path)), read_profile("cpu"), tmp_path / "known.json") for path in (one, two)
+    )
+    assert first.teachers["teacher"].key == second.teachers["teacher"].key
+    assert list(second.networks["student"].parents) == ["data", "teacher", "teacher 2"]
+    assert first.networks["student"].key != second.networks["student"].key
+    assert len(second.stages) == len(first.stages) + 1

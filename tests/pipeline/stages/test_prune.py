@@ -23,6 +23,7 @@ from pipeline.engine.job import Job
 from pipeline.models.catalogue import macs
 from pipeline.models.tapped_model import Model
 from pipeline.recipe.schema import Prune
+from pipeline.search import latency_probe
 from pipeline.stages import prune
 from pipeline.training import loop
 from targets.errors import Refusal, Unmeasurable
@@ -30,7 +31,7 @@ from targets.spec.profile import Profile
 
 WIDTHS = (8, 8, 16, 24)
 FACTORY = """
-from pipeline.models.catalogue import CifarResNet
+from pipeline.models.cifar import CifarResNet
 def narrow(classes, widths): return CifarResNet(8, tuple(widths), classes)
 """
 Make = Callable[..., Job]
@@ -44,9 +45,9 @@ def parents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (root / "mine.py").write_text(FACTORY)
     for name, widths, seed in (("teacher", tiny.WIDE, 1), ("student", WIDTHS, 2)):
         (root / name).mkdir()
-        arguments, source = {"widths": list(widths)}, str(root / "mine.py")
+        arguments, files = {"widths": list(widths)}, {"code/mine.py": root / "mine.py"}
         facts = (tiny.CLASSES, tiny.SIDE, tiny.MEAN, tiny.STD, ("layer1", "layer2", "layer3"))
-        described = Checkpoint("mine:narrow", arguments, source, *facts)
+        described = Checkpoint("mine:narrow", arguments, *facts, files=files)
         checkpoint.save(root / name, described, tiny.model(widths, seed))
     return {name: root / name for name in ("data", "teacher", "student")}
 
@@ -91,18 +92,19 @@ def test_a_goal_of_multiply_adds_is_reached_and_told(criterion: str, job: Make) 
     prune.run(one)
     assert sorted(path.name for path in one.out.iterdir()) == [
         "checkpoint.json",
+        "code",
         "history.json",
         "model.safetensors",
     ]
     told = notes(one)
-    assert told["goal"] == {"macs": 0.6} and told["met"] is True
-    assert told["macs"] == share(one) <= 0.6
+    assert told["cut"]["share"] == 0.6 and told["cut"]["met"] is True
+    assert told["cut"]["reached"] == share(one) <= 0.6
     assert set(told["validation"]) == {"before", "cut", "trained"}
-    data = tiny.images.read(one.parents["data"])
+    data = tiny.decoded.read(one.parents["data"])
     assert told["validation"]["before"] == loop.look(loaded(one.parents["student"]), data)
     assert told["validation"]["trained"] == loop.look(loaded(one.out), data)
-    assert told["validation"]["trained"] == max(told["history"]["validation"])
-    assert len(told["history"]["loss"]) == 1
+    assert told["validation"]["trained"] == max(told["training"]["start"], *told["training"]["validation"])
+    assert len(told["training"]["loss"]) == 1
     (edit,) = checkpoint.read(one.out).edits
     assert edit["edit"] == "cut" and edit["shapes"]
     with torch.no_grad():
@@ -135,7 +137,7 @@ def test_a_cut_network_is_a_student_like_any_other(job: Make) -> None:
 def test_taylor_uses_the_gradients_that_it_is_left(
     job: Make, parents: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = tiny.images.read(parents["data"])
+    data = tiny.decoded.read(parents["data"])
     network = loaded(parents["student"]).network
     prune.gradients_of(data)(network)
     first = [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
@@ -169,8 +171,8 @@ def test_a_goal_out_of_reach_is_told_as_not_met(job: Make) -> None:
     one = job(macs=0.05, multiple=8, epochs=0)
     prune.run(one)
     told = notes(one)
-    assert told["met"] is False and told["goal"] == {"macs": 0.05}
-    assert told["macs"] == share(one) > 0.05
+    assert told["cut"]["met"] is False and told["cut"]["goal"] == "macs"
+    assert told["cut"]["reached"] == share(one) > 0.05
 
 
 def test_where_nothing_can_be_removed_it_is_refused(job: Make) -> None:
@@ -229,8 +231,8 @@ def test_probes_lead_to_a_latency(job: Make, fake: Callable[..., None]) -> None:
     fake(0.9, 0.8, 0.69)
     one = job(latency=0.7, epochs=0, multiple=1)
     prune.run(one)
-    told = notes(one)
-    assert told["goal"] == {"latency": 0.7} and told["met"] is True
+    told = notes(one)["cut"]
+    assert (told["goal"], told["share"], told["met"]) == ("latency", 0.7, True)
     assert [probe["latency"] for probe in told["probes"]] == [0.9, 0.8, 0.69]
     cuts = [probe["macs"] for probe in told["probes"]]
     assert cuts == sorted(cuts, reverse=True) and cuts[0] <= 0.7
@@ -245,22 +247,22 @@ def test_a_latency_out_of_reach_is_told_of_the_network_that_is_kept(
     fake(0.99)
     one = job(latency=0.5, epochs=0, multiple=multiple)
     prune.run(one)
-    told = notes(one)
+    told = notes(one)["cut"]
     assert told["met"] is False and 1 <= len(told["probes"]) <= prune.PROBES
     assert told["probes"][-1]["macs"] == share(one), "what was timed last is not what is kept"
 
 
 def test_a_latency_is_measured_on_the_target(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune, "PROBE_SECONDS", 0.1)
-    monkeypatch.setattr(prune, "PROBE_PROCESSES", 2)
+    monkeypatch.setattr(latency_probe, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(latency_probe, "PROBE_PROCESSES", 2)
     monkeypatch.setattr(prune, "PROBES", 1)
     profile = Profile(name="here", about="a test", backend="onnxruntime", rewrite="u8", channel_multiple=4)
     one = job(latency=0.9, target={"profile": profile.model_dump(mode="json"), "device": "local"})
     prune.run(one)
-    told = notes(one)
+    told = notes(one)["cut"]
     (probe,) = told["probes"]
     assert probe["macs"] == share(one) <= 0.9 and probe["latency"] > 0
-    assert told["goal"] == {"latency": 0.9} and told["met"] is (probe["latency"] <= 0.9)
+    assert told["reached"] == probe["latency"] and told["met"] is (probe["latency"] <= 0.9)
     assert {path.name for path in one.scratch.glob("*.onnx")} == {"uncut.onnx", "cut.onnx"}
 
 

@@ -11,20 +11,19 @@ pytest.importorskip("torch", reason="training is torch's")
 
 from support import tiny
 
-from pipeline.engine.job import CURVES
 from pipeline.schemes.supervised import Supervised
 from pipeline.training import loop
 from pipeline.training.tensorboard import curves
 from targets.errors import Unmeasurable
 
 
-def test_every_epoch_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_epoch_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="not installed; pip install 'retort[tensorboard]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    monkeypatch.setenv(CURVES, str(tmp_path / "runs"))
     data = tiny.write_set(tmp_path / "set")
-    history = loop.fit(Supervised(tiny.model(seed=1), 0.0), data, tiny.training(), tmp_path, "here")
+    scheme, runs = Supervised(tiny.model(seed=1), 0.0), str(tmp_path / "runs")
+    history = loop.fit(scheme, data, tiny.training(), tmp_path, "here", runs)
     read = EventAccumulator(str(tmp_path / "runs" / "here"))
     read.Reload()
     assert [event.step for event in read.Scalars("loss")] == [0, 1, 2]
@@ -36,15 +35,16 @@ def test_every_epoch_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_without_a_folder_nothing_is_imported_or_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(CURVES, raising=False)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with curves("here") as draw:
+    with curves("here", "") as draw:
         draw(0, {"loss": 1.0})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_tensorboard_it_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(CURVES, str(tmp_path))
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(Unmeasurable, match=r"here: .*pip install 'retort\[tensorboard\]'"), curves("here"):
+    with (
+        pytest.raises(Unmeasurable, match=r"here: .*pip install 'retort\[tensorboard\]'"),
+        curves("here", str(tmp_path)),
+    ):
         pass

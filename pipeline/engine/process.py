@@ -1,0 +1,134 @@
+"""A stage's work in a process of its own, so that torch lives and dies with the stage that needs it.
+
+``python -m pipeline.engine.process JOB.json PIPE`` is the child; its refusal comes back as a line through the pipe.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pipeline.engine.job import Job, Resources
+from pipeline.engine.store import digest, write_json
+from targets.devices.base import QUIET
+from targets.errors import UNDECIDED, Refusal, Unmeasurable, first_line
+
+ROOT = Path(__file__).parents[2]
+# Threads that wait spin a moment and then sleep. On an idle machine a step takes a fifth less than without spinning;
+# on a busy one libgomp's own default, and much spinning, take up to ten times as long (benchmarks/LOG.md).
+PATIENT = {"GOMP_SPINCOUNT": "1000"}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage's process is told."""
+
+    stage: str
+    settings: Mapping[str, Any]
+    parents: Mapping[str, Path]
+    inputs: Mapping[str, Path]
+    out: Path
+    scratch: Path
+    trains: bool = False
+
+    @property
+    def meeting(self) -> str:
+        """The same on all machines that do this stage of this recipe, and of this stage alone."""
+        return digest([self.stage, self.settings])
+
+
+def work(job: Work, resources: Resources) -> None:
+    """Do it in a process of its own; its refusal becomes ours."""
+    job_file = job.scratch / "job.json"
+    write_json(job_file, {**asdict(job), "resources": asdict(resources)})
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = {**PATIENT, **os.environ, **QUIET, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    # The user's folder must not shadow our modules (a recipe's pipeline.py, say).
+    environment["PYTHONSAFEPATH"] = "1"
+    start, together = ["pipeline.engine.process"], resources.processes * resources.nodes > 1 and job.trains
+    if together:
+        environment.setdefault("OMP_NUM_THREADS", threads(resources.processes))
+        start = ["pipeline.engine.torchrun", job.meeting]
+    ear, mouth = os.pipe()  # for a refusal: a file could not be written on a full disk
+    command = [sys.executable, "-m", *start, str(job_file), str(mouth)]
+    # stdin never carries anything: it closes when this process dies, and then the child goes too.
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, pass_fds=(mouth,)) as child:
+        os.close(mouth)
+        with os.fdopen(ear) as told:
+            said = told.readline()
+        if said and together:  # the other ranks may wait for the one that refused
+            child.terminate()
+        status = child.wait()
+    if said:
+        refusal = json.loads(said)
+        raise (Unmeasurable if refusal["status"] == UNDECIDED else Refusal)(refusal["message"])
+    if status != 0:
+        ending = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        raise Unmeasurable(f"{job.stage} {ending}; run again, it goes on where it stopped")
+
+
+def threads(processes: int) -> str:
+    """Of each of so many processes that share this machine."""
+    return str(max(1, (os.cpu_count() or 1) // processes))
+
+
+def main(job_file: Path, mouth: int) -> None:
+    """The child's side: run the stage, tell the parent of a refusal through ``mouth``, an open pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear; we go with it
+    threading.Thread(target=follow_parent, daemon=True).start()
+    logging.getLogger("torch.utils._pytree").addFilter(lambda record: False)  # deprecations of torchao's own
+    raw = json.loads(job_file.read_text())
+    stage, resources = raw["stage"], Resources(**raw["resources"])
+    out, rank = Path(raw["out"]), int(os.environ.get("LOCAL_RANK", "0"))
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun lets no pipe through, but it has it
+        mouth = os.open(f"/proc/{os.getppid()}/fd/{mouth}", os.O_WRONLY)
+    if rank > 0:  # only rank 0's files are kept, and only what it says is shown
+        out = Path(raw["scratch"]) / f"rank {rank}"
+        out.mkdir(exist_ok=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    job = Job(
+        settings=raw["settings"],
+        parents={name: Path(path) for name, path in raw["parents"].items()},
+        inputs={name: Path(path) for name, path in raw["inputs"].items()},
+        out=out,
+        scratch=Path(raw["scratch"]),
+        resources=resources,
+    )
+    try:
+        importlib.import_module(f"pipeline.stages.{stage}").run(job)
+    except Refusal as refusal:
+        leave(mouth, str(refusal), refusal.status, resources.debug)
+    except ModuleNotFoundError as error:
+        leave(mouth, f"{stage}: {error}; pip install 'retort[train]'", UNDECIDED, resources.debug)
+    except OSError as error:
+        leave(mouth, f"{stage}: {error}; free or mend it and run again", UNDECIDED, resources.debug)
+    except Exception as error:  # the border of the process: what is not foreseen becomes one line as well
+        line = f"{stage}: {type(error).__name__}: {first_line(error)} (--debug shows where)"
+        leave(mouth, line, UNDECIDED, resources.debug)
+
+
+def follow_parent() -> None:
+    os.read(0, 1)  # blocks until the other end of the pipe is gone
+    os._exit(UNDECIDED)
+
+
+def leave(mouth: int, message: str, status: int, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    os.write(mouth, json.dumps({"message": message, "status": status}).encode() + b"\n")
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
