@@ -21,15 +21,15 @@ from pipeline.artifacts.onnx_file import Deployed, write
 from pipeline.data.batches import plain_batches
 from pipeline.data.catalogue import OTHER
 from pipeline.data.decoded import TRAIN, Decoded, Facts
-from pipeline.models.cifar import NETWORKS, build, macs
+from pipeline.models.catalogue import build, macs
+from pipeline.models.cifar import NETWORKS
 from pipeline.models.tapped_model import Model
 from pipeline.pruning.channels import cuts
 from pipeline.quantization.grid import convert
 from pipeline.quantization.ptq import calibrated
 from targets.errors import first_line
 from targets.measuring.candidate import Candidate
-from targets.measuring.measure import Precision
-from targets.runner.backends import Backend
+from targets.runner.backends import Backend, Precision
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
 

@@ -169,7 +169,7 @@ def take(source: Images, classes: int, images: int | None) -> Decoded:
 
 
 def network(name: str, classes: int) -> Model:
-    made = build(name, None, classes, {}, "--pair")
+    made = build(name, None, classes, {}, "--pair").network
     return Model(made, CIFAR["mean"], CIFAR["std"], find_taps(made, 32))
 
 

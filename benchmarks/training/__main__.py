@@ -23,7 +23,7 @@ from benchmarks.elsewhere import SILENT, python_with
 from benchmarks.evidence import RESULTS, ROOT, busy, circumstances, finished, rows_of, told, versions, write
 from benchmarks.packs import Files
 from benchmarks.training.together import PROCESSES, torchrun
-from pipeline.engine.stage import PATIENT, threads
+from pipeline.engine.process import PATIENT, threads
 from targets.progress import Bar
 
 PAIR, CLASSES = ("resnet56", "resnet20"), 100

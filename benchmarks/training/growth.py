@@ -15,7 +15,7 @@ import typer
 
 from benchmarks.evidence import RESULTS, busy, circumstances, finished, rows_of, told, write
 from benchmarks.training.__main__ import random_pixels, said
-from pipeline.engine.stage import PATIENT
+from pipeline.engine.process import PATIENT
 from pipeline.models.catalogue import build, macs
 from targets.progress import Bar
 

@@ -45,7 +45,7 @@ PATHS: dict[str, tuple[dict[str, Any], bool]] = {
 
 
 def network(name: str, data: Decoded) -> Model:
-    made = build(name, None, len(data.facts.classes), {}, "same")
+    made = build(name, None, len(data.facts.classes), {}, "same").network
     return Model(made, data.facts.mean, data.facts.std, find_taps(made, data.facts.size))
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.data.batches import Batch, Epoch, Pixels, training_batches
 from pipeline.data.decoded import TRAIN, Decoded
-from pipeline.models.catalogue import WideResNet
+from pipeline.models.cifar import WideResNet
 from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import Model, Outputs
 from pipeline.recipe.schema import Distill
