@@ -15,7 +15,7 @@ from targets.errors import FAILED, PASSED, UNDECIDED
 from targets.measuring.candidate import Measured, Measurement
 from targets.stats.intervals import SURE, Estimate, judged_quantile, milliseconds, quantile_ratio, ratio
 from targets.stats.paired import paired_drop
-from targets.tasks.classification import Exam, accuracy_lines, flips
+from targets.tasks.classification import Exam, accuracy_lines, flips, numberless
 
 MB = 1_000_000
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -101,6 +101,8 @@ def judge(measurement: Measurement, budgets: Budgets, exam: Exam) -> Verdict:
     answered = {name: one.logits for name, one in twins.items() if one is not None}
     exam = replace(exam, references={**exam.references, **answered})
     lines = {name: accuracy_lines(budgets, one.logits, exam, one.here) for name, one in found.items()}
+    for name, one in found.items():
+        lines[name] += numberless(one.logits)
     good = [name for name, mine in lines.items() if all(line.outcome is Outcome.PASS for line in mine)]
     good = without_twins(good, found, exam)
     if measurement.untimed:

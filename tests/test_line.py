@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("torch", reason="the workshop needs torch: pip install 'retort[train]'")
+torch = pytest.importorskip("torch", reason="the workshop needs torch: pip install 'retort[train]'")
+
+from safetensors.torch import load, save
 
 Done = subprocess.CompletedProcess[str]
 
@@ -199,6 +201,37 @@ def test_two_runs_at_once_do_no_harm(folder: Path, whole: Done) -> None:
     said = [run.communicate()[1] for run in both]
     assert [run.returncode for run in both] == [0, 0], said
     assert tensors(folder, "whole", "quantize") == tensors(folder, "both", "quantize") != {}
+
+
+def test_a_given_teacher_leaves_the_line_as_it_came(folder: Path, whole: Done) -> None:
+    """Its tensors, to the bit; and a student that was given is no worse after a training that ruins it."""
+    (key, taught), *_ = sorted(tensors(folder, "whole", "teach").items())
+    width = 24 if b"24" in (folder / "whole" / "objects" / key / "checkpoint.json").read_bytes() else 16
+    given = folder / "given.safetensors"
+    given.write_bytes(strip(taught))
+    text = f"""
+version = 1
+data = {{ folder = "photos", size = 32, test = 0.3 }}
+teacher = {{ network = "pipeline:build", arguments = {{ width = {width} }}, weights = "given.safetensors" }}
+student = {{ network = "pipeline:build", arguments = {{ width = {width} }}, weights = "given.safetensors" }}
+distill = {{ epochs = 1, lr = 1e-9 }}
+quantize = {{ epochs = 1 }}
+budgets = {{ drop_vs_float = 50 }}
+"""
+    (folder / "given.toml").write_text(text)
+    done = retort(folder, "given", "given.toml")
+    assert done.returncode == 0, done.stderr
+    (kept,) = tensors(folder, "given", "teach").values()
+    assert load(kept).keys() == load(taught).keys()
+    assert all(torch.equal(tensor, load(taught)[name]) for name, tensor in load(kept).items())
+    assert "given tensors taken; new: nothing" in done.stderr
+    candidates = report(folder, "given")["targets"][0]["candidates"]  # type: ignore[index]
+    assert set(candidates) == {"float", "int8", "int8-ptq"}
+
+
+def strip(taught: bytes) -> bytes:
+    """A kept model's tensors under the network's own names, as a user has them."""
+    return save({name.removeprefix("network."): tensor for name, tensor in load(taught).items()})
 
 
 WRONG = [

@@ -7,7 +7,7 @@ candidates' files as exported, the test images and labels, and what the workshop
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,8 +26,9 @@ from targets.spec.contract import Contract
 from targets.spec.profile import Profile
 from targets.tasks.classification import Exam
 
-FORMAT = 2
+FORMAT = 3
 INDEX = "bundle.json"
+PLAIN = re.compile(r"\w[\w.+-]*")  # no separator, nor a dot first
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,16 @@ def in_folder(one: Candidate) -> dict[str, Any]:
 
 
 def read_candidate(raw: dict[str, Any], folder: Path) -> Candidate:
-    lite = folder / raw["lite"] if raw["lite"] else None
-    return Candidate(**{**raw, "model": folder / raw["model"], "lite": lite})
+    """Raises Refusal for a name that could lead out of a folder, here or on the device."""
+    lite = folder / plain_name(raw["lite"], folder) if raw["lite"] else None
+    plain_name(raw["name"], folder)
+    return Candidate(**{**raw, "model": folder / plain_name(raw["model"], folder), "lite": lite})
+
+
+def plain_name(name: str, folder: Path) -> str:
+    if not PLAIN.fullmatch(name):
+        raise Refusal(f"{folder}: '{name}' in its {INDEX} is no plain name of a file; make the bundle again")
+    return name
 
 
 def write_candidate(one: Candidate, bundle: Bundle, folder: Path) -> None:
@@ -122,14 +131,11 @@ def next_steps(bundle: Bundle, folder: Path) -> str:
 
 
 def place(file: Path, to: Path) -> None:
-    """A second name for a file where the disk allows it, else a copy."""
+    """A copy: a second name for the store's own file would let an edit of the bundle change the store."""
     if to.exists() and to.samefile(file):
         return
     to.unlink(missing_ok=True)
-    try:
-        os.link(file, to)
-    except OSError:
-        shutil.copyfile(file, to)
+    shutil.copyfile(file, to)
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -137,10 +143,12 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         raw = json.loads((folder / INDEX).read_text())
         if raw["format"] != FORMAT:
-            raise Refusal(f"{folder}: a bundle of format {raw['format']}; this Retort reads {FORMAT}")
+            told = f"a bundle of format {raw['format']}; this Retort reads {FORMAT}"
+            raise Refusal(f"{folder}: {told}; make it again with retort bundle")
         contract = raw["contract"]
         sequences = {name: tuple(contract[name]) for name in ("classes", "mean", "std")}
-        references = {name: np.load(folder / f"reference.{name}.npy") for name in raw["references"]}
+        names = [plain_name(name, folder) for name in raw["references"]]
+        references = {name: np.load(folder / f"reference.{name}.npy") for name in names}
         return Bundle(
             recipe=raw["recipe"],
             profile=Profile.model_validate(raw["profile"]),

@@ -16,6 +16,8 @@ from targets.measuring.measure import measure
 from targets.report.table import compose, target_table
 from targets.verdict import judge, sure, unmeasured
 
+NOTES = ("left_float", "made_by")  # what a report takes over from a bundle as it is
+
 
 def prove(
     bundle: Bundle, device: str, out: Path, baseline: Path | None = None, accept: bool = False
@@ -62,5 +64,6 @@ def report_of(bundles: Sequence[Bundle], proofs: Sequence[Proof]) -> dict[str, A
         # A target may have networks of its own: pruned to its channels, or to its latency.
         own = [row for row in one.networks if row not in networks]
         networks += [{**row, "name": f"{row['name']} for {one.profile.name}"} for row in own]
-    notes = {**first.notes, "lineage": list(lineage.values()), "certificate": certificate(proofs)}
+    told = {name: first.notes[name] for name in NOTES if name in first.notes}
+    notes = {**told, "lineage": list(lineage.values()), "certificate": certificate(proofs)}
     return compose(first.recipe, first.exam, networks, [proof.table for proof in proofs], **notes)

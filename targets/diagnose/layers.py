@@ -89,7 +89,10 @@ def traced(bench: Bench, model: Path) -> Tensors:
 
 
 def parting(name: str, there: NDArray[np.float32], here: NDArray[np.float32], int8: bool) -> Parting:
-    apart = np.abs(there - here)
+    numbers = np.isfinite(there) & np.isfinite(here)
+    apart = np.where(
+        numbers, np.abs(there - here), np.float32(np.inf)
+    )  # what is no number agrees with nothing
     return Parting(
         name, apart.size, int((apart > 0).sum()), float(apart.max()), float(np.abs(here).max()), int8
     )

@@ -24,7 +24,7 @@ from targets.report.table import compose, target_table, write_report
 from targets.spec.contract import Contract, infer_contract, read_contract
 from targets.spec.profile import Profile
 from targets.stats.intervals import ratio, share
-from targets.tasks.classification import Exam, right_answers
+from targets.tasks.classification import Exam, numberless, right_answers
 from targets.verdict import judge, sure
 
 # Not the file's name: it could be that of one timed beside it.
@@ -114,6 +114,9 @@ def lock(given: Given, path: Path) -> Lock:
     with asked(given) as ask:
         others = beside(budgets, ask.contract, None, ask.work)
         found = measured(given, ask, others, ask.work / "out", lambda so_far: True)
+    broken = numberless(found.candidates[CANDIDATE].logits)
+    if broken:
+        raise Refusal(f"lock: {given.model}: {broken[0].note}; it is not accepted")
     if found.untimed:
         raise Unmeasurable(f"lock: {found.untimed}; lock it where it can be timed")
     return begun.model_copy(update={"figures": figures(found, ask.exam), "measured": circumstances(found)})

@@ -43,6 +43,7 @@ MEANINGS = {
     "agreement": "share of the test images that are answered as ONNX Runtime does here with the same weights",
     "size_mb": "size of the file",
     "memory_mb": "peak memory of the process that runs it",
+    "finite": "every answer is a number",
 }
 # What XML cannot hold and UTF-8 cannot write: control characters and halves of surrogate pairs.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")

@@ -111,7 +111,6 @@ def compose(
     """The whole report: ``networks`` and ``targets`` are the tables above; ``more`` is taken as it is."""
     statuses = {target["status"] for target in targets}
     return {
-        **more,  # what comes with a bundle never stands above what was found
         "retort": VERSION,
         "recipe": recipe,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -121,6 +120,7 @@ def compose(
         "class_images": np.bincount(exam.labels, minlength=len(exam.classes)).tolist(),
         "networks": networks,
         "targets": targets,
+        **more,
     }
 
 

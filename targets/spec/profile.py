@@ -29,7 +29,9 @@ class Profile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
+    name: str = Field(
+        pattern=r"^[^/\\\x00.][^/\\\x00]*$", description="also that of its folder in the report"
+    )
     about: str
     backend: Literal["onnxruntime", "openvino", "tensorrt", "litert"]
     format: Literal["onnx", "ort", "tflite"] = Field("onnx", description="of the file that ships")

@@ -111,6 +111,15 @@ def hint(needed: int | None) -> str:
     )
 
 
+def numberless(logits: NDArray[np.float32]) -> list[Line]:
+    """A failed line for answers that are no numbers, whatever the budgets are; nothing where all are numbers."""
+    count = int((~np.isfinite(logits)).any(1).sum())
+    if not count:
+        return []
+    note = f"{count} of {len(logits)} images are answered with what is no number"
+    return [Line("finite", 0.0, "images", Outcome.FAIL, note=note)]
+
+
 def accuracy_lines(
     budgets: Budgets, logits: NDArray[np.float32], exam: Exam, here: NDArray[np.float32] | None = None
 ) -> list[Line]:

@@ -15,7 +15,7 @@ from scipy import stats
 from targets.budgets.limits import Budgets
 from targets.budgets.line import UNITS, Outcome
 from targets.errors import FAILED, PASSED, UNDECIDED
-from targets.measuring.candidate import Measured, Measurement
+from targets.measuring.candidate import Measured, Measurement, Method
 from targets.tasks.classification import Exam
 from targets.verdict import Verdict, judge, unmeasured
 
@@ -297,3 +297,48 @@ def test_a_stand_in_for_a_runtime_proves_and_ships_nothing(limit: float) -> None
     verdict = judged({"drop_vs_teacher": limit, "size_mb": limit}, candidates, simulated=True)
     assert {line.outcome for line in verdict.lines} == {Outcome.SIMULATED} and len(verdict.lines) == 2
     assert (verdict.ship, verdict.speed, verdict.status) == (None, None, UNDECIDED)
+
+
+NAN = np.full_like(answers([]), np.nan)
+
+
+@pytest.mark.parametrize("budgets", [{"agreement": 90}, {"accuracy": 1}, {"p50_ms": 9}, {"size_mb": 9}, {}])
+def test_answers_that_are_no_numbers_never_pass(budgets: dict[str, float]) -> None:
+    """All NaN: argmax is class 0 everywhere, and every runtime answers alike."""
+    exam = Exam(np.zeros(1000, np.int64), CLASSES, {})
+    for broken in (NAN, np.where(np.arange(1000)[:, None] == 7, np.float32(np.inf), answers([]))):
+        found = judged(budgets, {"model": measured(broken, here=broken)}, exam)
+        assert found.status == FAILED
+        (line,) = (line for line in found.lines if line.budget == "finite")
+        assert line.outcome is FAIL and "what is no number" in line.note
+
+
+def test_a_candidate_that_answers_with_numbers_ships_instead() -> None:
+    found = judged({}, {"float": measured(answers([])), "int8": measured(NAN, [1.0] * 5)})
+    assert found.ship == "float" and found.status == 0
+
+
+def int8(wrong: range, method: Method, milliseconds: float) -> Measured:
+    return measured(answers(wrong), [milliseconds] * 5, precision="int8", network="student", method=method)
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "trained", "ships"),
+    [
+        (range(10), range(10), "int8"),
+        (range(10), range(12), "int8"),  # not surely worse
+        (range(10), range(60), "int8-ptq"),  # 50 lost and none won
+        (range(200), range(10), "int8"),  # only the trained one meets the budget
+    ],
+)
+def test_what_ships_is_never_surely_worse_than_calibration(
+    calibrated: range, trained: range, ships: str
+) -> None:
+    """However their latencies fell, which for equal graphs is luck."""
+    for times in ((1.0, 1.01), (1.01, 1.0)):
+        candidates = {
+            "float": measured(answers([]), [2.0] * 5, network="student"),
+            "int8": int8(trained, "qat", times[0]),
+            "int8-ptq": int8(calibrated, "ptq", times[1]),
+        }
+        assert judged({"drop_vs_float": 12}, candidates).ship == ships

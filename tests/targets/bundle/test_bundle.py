@@ -19,6 +19,7 @@ from support.trt_graphs import foreign, good
 
 from targets.budgets.limits import Budgets
 from targets.bundle import bundle as bundles
+from targets.bundle import prove as proving
 from targets.bundle.bundle import Bundle, read_bundle, write_bundle
 from targets.bundle.prove import prove, report_of
 from targets.convert.tensorrt_lint import lint
@@ -64,7 +65,7 @@ def make(
             images=tmp_path / "questions.npy",
             exam=exam,
             networks=networks,
-            notes={"left_float": ["fc"], "lineage": [{"key": "teach-1", "room": "teach"}]},
+            notes={"left_float": ["fc"], "lineage": [{"key": "teach-1", "stage": "teach"}]},
         )
 
     return made
@@ -111,8 +112,8 @@ def test_a_read_bundle_is_proved_as_the_original(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[Measurement] = []
-    real = bundles.measure
-    monkeypatch.setattr(bundles, "measure", lambda *given: (found.append(real(*given)), found[-1])[1])
+    real = proving.measure
+    monkeypatch.setattr(proving, "measure", lambda *given: (found.append(real(*given)), found[-1])[1])
     one = make()
     write_bundle(one, tmp_path / "bundle")
     back = read_bundle(tmp_path / "bundle")
@@ -195,6 +196,18 @@ def without(folder: Path, key: str) -> None:
     (folder / "bundle.json").write_text(json.dumps(raw))
 
 
+def rename(folder: Path, **names: str) -> None:
+    """Another name in the first candidate: here and on the device it would be a path."""
+    raw = json.loads((folder / "bundle.json").read_text())
+    raw["candidates"][0].update(names)
+    (folder / "bundle.json").write_text(json.dumps(raw))
+
+
+def reprofile(folder: Path, name: str) -> None:
+    raw = json.loads((folder / "bundle.json").read_text())
+    edit(folder, profile={**raw["profile"], "name": name})
+
+
 def halved(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -204,7 +217,7 @@ BREAKAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no-index": (lambda f: (f / "bundle.json").unlink(), "no bundle: .*bundle.json is missing"),
     "no-labels": (lambda f: (f / "labels.npy").unlink(), "labels.npy is missing"),
     "no-reference": (lambda f: (f / "reference.teacher.npy").unlink(), "reference.teacher.npy is missing"),
-    "other-format": (lambda f: edit(f, format=99), "a bundle of format 99; this Retort reads 2"),
+    "other-format": (lambda f: edit(f, format=99), "a bundle of format 99; this Retort reads 3"),
     "no-format": (lambda f: without(f, "format"), "a broken bundle"),
     "no-contract": (lambda f: without(f, "contract"), "a broken bundle"),
     "half-an-index": (lambda f: halved(f / "bundle.json"), "a broken bundle"),
@@ -216,6 +229,14 @@ BREAKAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "half-the-labels": (lambda f: halved(f / "labels.npy"), "a broken bundle"),
     "empty-labels": (lambda f: (f / "labels.npy").write_bytes(b""), "a broken bundle"),
     "no-array": (lambda f: (f / "labels.npy").write_bytes(b"no array at all"), "a broken bundle"),
+    "a-name-above": (
+        lambda f: rename(f, name="../../x"),
+        r"'\.\./\.\./x' in its bundle\.json is no plain name",
+    ),
+    "a-model-above": (lambda f: rename(f, model="/etc/passwd"), "'/etc/passwd' in its .* is no plain name"),
+    "a-lite-above": (lambda f: rename(f, lite="../x.tflite"), "is no plain name"),
+    "a-reference-above": (lambda f: edit(f, references=["/../../x"]), "is no plain name"),
+    "a-profile-above": (lambda f: reprofile(f, "../../x"), "a broken bundle"),
     "a-file": (lambda f: (shutil.rmtree(f), f.write_text("x")), "no bundle|a broken bundle"),
 }
 
@@ -264,3 +285,21 @@ def test_a_file_that_tensorrt_would_not_take_makes_no_bundle(make: Make, tmp_pat
     assert "\n" not in str(caught.value)
     with pytest.raises(Refusal, match="no bundle"):
         read_bundle(tmp_path / "bundle")
+
+
+def test_an_edited_bundle_changes_no_file_that_it_was_made_of(make: Make, tmp_path: Path) -> None:
+    one, folder = make(), tmp_path / "bundle"
+    before = one.images.read_bytes()
+    write_bundle(one, folder)
+    with (folder / "images.npy").open("r+b") as file:
+        file.write(b"xxxx")
+    assert one.images.read_bytes() == before
+
+
+def test_what_a_bundle_notes_is_never_its_verdict(make: Make, tmp_path: Path) -> None:
+    write_bundle(make(), tmp_path / "bundle")
+    notes = {"status": 0, "targets": [], "recipe": "another", "retort": "9", "left_float": {}}
+    edit(tmp_path / "bundle", notes=notes, budgets={"accuracy": 100})
+    read = read_bundle(tmp_path / "bundle")
+    table = report_of([read], [prove(read, "local", tmp_path / "out")])
+    assert table["status"] != 0 and len(table["targets"]) == 1 and table["recipe"] == read.recipe

@@ -77,7 +77,7 @@ def build(
         tables.append(target_table(profile, "local", judge(measurement, budgets, exam), exam, measurement))
     if not teacher:
         return compose("model.onnx", exam, networks, tables)
-    stage = {"room": "teach", "seconds": 40.7, "parents": {"data": "decode-0"}, "settings": {"lr": 0.1}}
+    stage = {"stage": "teach", "seconds": 40.7, "parents": {"data": "decode-0"}, "settings": {"lr": 0.1}}
     lineage = [{"key": "teach-1", **stage, "versions": {"numpy": "2"}}]
     floats = {"sigmoid_1": "no int8 form"}
     return compose("digits", exam, networks, tables, left_float=floats, lineage=lineage)
