@@ -7,7 +7,7 @@ INCONCLUSIVE in between: more images or more time would tell.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from targets.budgets.limits import Budgets
 from targets.budgets.line import UNITS, Line, Outcome, at_most, per_cent_more
@@ -18,6 +18,7 @@ from targets.stats.paired import paired_drop
 from targets.tasks.classification import Exam, accuracy_lines, flips, numberless
 
 MB = 1_000_000
+WORTH = 0.97  # of plain float's latency: who is not surely below 1 and surely above this need not be timed on
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
@@ -31,6 +32,10 @@ class Verdict:
     speed: Estimate | None  # the shipped artifact's latency in times the float twin's
     untimed: bool = False  # nothing was timed, so nothing is proved of its latency
     accept: bool = False  # whether what was not measured may pass
+    undecided: bool = False  # whether more timing could change which candidate ships
+    rejected: Mapping[str, list[Line]] = field(
+        default_factory=dict
+    )  # what speaks against each other candidate
 
     @property
     def status(self) -> int:
@@ -105,12 +110,14 @@ def judge(measurement: Measurement, budgets: Budgets, exam: Exam) -> Verdict:
         lines[name] += numberless(one.logits)
     good = [name for name, mine in lines.items() if all(line.outcome is Outcome.PASS for line in mine)]
     good = without_twins(good, found, exam)
+    undecided = False
     if measurement.untimed:
         ship, reason = smallest(good, found)
         reason += f"; its latency is not known: {measurement.untimed}"
         speed, latency = None, latencies_of(unmeasured(budgets, measurement.untimed))
     else:
         ship, reason, speed = choose(good, found)
+        undecided = choice_is_open(good, found)
         latency = latency_lines(budgets, found[ship], measurement.beside)
     judged = lines[ship] + latency + cost_lines(budgets, found[ship])
     if measurement.simulated:
@@ -121,7 +128,10 @@ def judge(measurement: Measurement, budgets: Budgets, exam: Exam) -> Verdict:
         return Verdict(
             None, "a stand-in for the runtime answered: this proves the way, not the artifact", told, None
         )
-    return Verdict(ship, reason, judged, speed, bool(measurement.untimed))
+    against = {name: [one for one in mine if one.outcome is not Outcome.PASS] for name, mine in lines.items()}
+    rejected = {name: mine for name, mine in against.items() if mine and name != ship}
+    untimed = bool(measurement.untimed)
+    return Verdict(ship, reason, judged, speed, untimed, undecided=undecided, rejected=rejected)
 
 
 def without_twins(good: list[str], found: Mapping[str, Measured], exam: Exam) -> list[str]:
@@ -156,8 +166,10 @@ def latencies_of(verdict: Verdict) -> list[Line]:
 
 
 def sure(verdict: Verdict) -> bool:
-    """Whether more timing would settle nothing: no latency is in the open."""
-    return not any(line.outcome is Outcome.INCONCLUSIVE for line in latencies_of(verdict))
+    """Whether more timing would settle nothing: no latency is in the open, nor which candidate ships."""
+    return not verdict.undecided and not any(
+        line.outcome is Outcome.INCONCLUSIVE for line in latencies_of(verdict)
+    )
 
 
 def unmeasured(budgets: Budgets, reason: str) -> Verdict:
@@ -170,6 +182,16 @@ def unmeasured(budgets: Budgets, reason: str) -> Verdict:
 def plain_float(names: Collection[str]) -> str | None:
     """What one has without the work: the runtime's own float where it has one, else float32."""
     return next((name for name in ("native", "float") if name in names), None)
+
+
+def choice_is_open(good: list[str], found: Mapping[str, Measured]) -> bool:
+    """Whether a candidate may yet prove to be faster than plain float, by more than is worth the change."""
+    base = plain_float(good)
+    if base is None:
+        return False
+    speeds = [ratio(found[name].blocks, found[base].blocks, SURE) for name in good if name != base]
+    surely_faster = any(speed.high < 1 for speed in speeds)
+    return not surely_faster and any(speed.low < WORTH for speed in speeds)
 
 
 def choose(good: list[str], found: Mapping[str, Measured]) -> tuple[str, str, Estimate | None]:

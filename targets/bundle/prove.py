@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from targets.baselines.baseline import beside
+from targets.budgets.line import Line, at_most
 from targets.bundle.agreement_matrix import Proof, certificate
 from targets.bundle.bundle import Bundle
 from targets.errors import Unmeasurable
 from targets.measuring.measure import measure
 from targets.report.table import compose, target_table
+from targets.stats.intervals import Estimate
 from targets.verdict import judge, sure, unmeasured
 
 NOTES = ("left_float", "made_by")  # what a report takes over from a bundle as it is
@@ -48,11 +50,21 @@ def prove(
             )
     except Unmeasurable as why:
         return Proof(target_table(profile, device, unmeasured(bundle.budgets, str(why)), exam, None), {})
-    verdict = replace(judge(found, bundle.budgets, exam), accept=accept)
+    verdict = judge(found, bundle.budgets, exam)
+    verdict = replace(verdict, accept=accept, lines=[*verdict.lines, *goal_lines(bundle.notes)])
     table = target_table(profile, device, verdict, exam, found, bundle.networks)
     answers = {name: one.logits for name, one in found.candidates.items()}
     int8 = [name for name, one in found.candidates.items() if one.precision == "int8"]
     return Proof(table, {} if found.simulated else answers, int8)
+
+
+def goal_lines(notes: Mapping[str, Any]) -> list[Line]:
+    """The recipe's own goals for a cut network, as budgets: one that was missed fails."""
+    lines = []
+    for cut in (row["cut"] for row in notes.get("made_by", ()) if "cut" in row):
+        reached = Estimate(cut["reached"], cut["reached"], cut["reached"])
+        lines.append(at_most(f"pruned_{cut['goal']}", cut["share"], "times", reached, "the uncut student's"))
+    return lines
 
 
 def report_of(bundles: Sequence[Bundle], proofs: Sequence[Proof]) -> dict[str, Any]:

@@ -44,6 +44,8 @@ MEANINGS = {
     "size_mb": "size of the file",
     "memory_mb": "peak memory of the process that runs it",
     "finite": "every answer is a number",
+    "pruned_macs": "multiply-adds of the pruned student, the recipe's goal",
+    "pruned_latency": "int8 latency of the pruned student while it was cut, the recipe's goal",
 }
 # What XML cannot hold and UTF-8 cannot write: control characters and halves of surrogate pairs.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from targets.budgets.line import Line
 from targets.errors import FAILED, PASSED, UNDECIDED
 from targets.measuring.candidate import Measured, Measurement
 from targets.report import render, strips
@@ -45,7 +46,8 @@ def target_table(
         "reason": verdict.reason,
         "speed_vs_float": asdict(verdict.speed) if verdict.speed else None,
         "plain_float": plain_float(found),
-        "lines": [{**asdict(line), "outcome": line.outcome.value} for line in verdict.lines],
+        "lines": [line_table(line) for line in verdict.lines],
+        "rejected": {name: [line_table(line) for line in lines] for name, lines in verdict.rejected.items()},
         "candidates": {
             name: candidate_table(one, exam, profile.batch) | costs.get(one.network, {})
             for name, one in found.items()
@@ -54,6 +56,10 @@ def target_table(
         "protocol": measurement.protocol if measurement else {},
         "heat": measurement.heat if measurement else {},
     }
+
+
+def line_table(line: Line) -> dict[str, Any]:
+    return {**asdict(line), "outcome": line.outcome.value}
 
 
 def candidate_table(found: Measured, exam: Exam, batch: int) -> dict[str, Any]:

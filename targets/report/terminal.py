@@ -35,6 +35,9 @@ def tell(table: Table, folder: Path) -> None:
             text = Text(f"  {line['outcome']:<12}", STYLES[line["outcome"]])
             text.append(f"  {line['budget']:<21} {amount(line)}", "none")
             console.print(text)
+        for name, lines in target["rejected"].items():
+            told = "; ".join(f"{line['budget']} {line['outcome']}: {amount(line)}" for line in lines)
+            console.print(f"  {name} is not proved: {told}", markup=False)
     console.print()
     console.print(f"{WORDS[table['status']]}  report: {folder / 'report.html'}", markup=False)
 

@@ -17,7 +17,7 @@ from targets.budgets.line import UNITS, Outcome
 from targets.errors import FAILED, PASSED, UNDECIDED
 from targets.measuring.candidate import Measured, Measurement, Method
 from targets.tasks.classification import Exam
-from targets.verdict import Verdict, judge, unmeasured
+from targets.verdict import Verdict, judge, sure, unmeasured
 
 PASS, FAIL, INCONCLUSIVE, NOT_MEASURED, _ = Outcome
 COUNT, CLASSES = 1000, ("ant", "bee", "cat", "dog")
@@ -342,3 +342,30 @@ def test_what_ships_is_never_surely_worse_than_calibration(
             "int8-ptq": int8(calibrated, "ptq", times[1]),
         }
         assert judged({"drop_vs_float": 12}, candidates).ship == ships
+
+
+def test_what_is_not_proved_is_told_with_its_lines() -> None:
+    candidates = {"float": measured(answers([])), "int8": measured(answers(range(50)), [1.0] * 5)}
+    found = judged({"drop_vs_float": 1, "accuracy": 50}, candidates)
+    assert found.ship == "float"
+    assert [(line.budget, line.outcome) for line in found.rejected["int8"]] == [("drop_vs_float", FAIL)]
+
+
+def spread(low: float, high: float, seed: int) -> Measured:
+    """Five processes between two medians, in ms."""
+    times = np.random.default_rng(seed).permutation(np.linspace(low, high, 5)).tolist()
+    return measured(answers([]), times)
+
+
+@pytest.mark.parametrize(
+    ("int8", "open_"),
+    [
+        (spread(0.6, 2.4, 1), True),  # it may be faster, by much
+        (spread(0.9, 1.0, 1), False),  # it is surely faster
+        (spread(1.99, 2.01, 1), False),  # it may be faster, by nothing that matters
+        (spread(3.0, 3.1, 1), False),  # it is surely slower
+    ],
+)
+def test_the_clock_goes_on_while_it_is_open_which_candidate_ships(int8: Measured, open_: bool) -> None:
+    found = judged({}, {"float": spread(1.99, 2.01, 0), "int8": int8})
+    assert found.undecided is open_ and sure(found) is not open_
