@@ -21,7 +21,6 @@ PACKAGES = (
     "retort",
     "torch",
     "torchvision",
-    "torchao",
     "torch-pruning",
     "onnx",
     "onnxruntime",

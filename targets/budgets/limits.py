@@ -59,6 +59,8 @@ def read_budgets(lines: list[str]) -> Budgets:
         name, _, limit = line.partition("=")
         if name not in Budgets.model_fields:
             raise unknown("budget", name, Budgets.model_fields, "--budget")
+        if name in found:
+            raise Refusal(f"--budget {name}: given twice, {found[name]} and {limit}; give it once")
         found[name] = limit
     try:
         return Budgets.model_validate(found)

@@ -53,7 +53,11 @@ def test_what_is_loaded_is_what_was_saved_to_the_bit(
     if kind != "float":
         described = described.edited(edit="quantize")
     checkpoint.save(tmp_path, described, model)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.json", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint.json",
+        "code",
+        "model.safetensors",
+    ]
     loaded = checkpoint.load(tmp_path)
     images = tiny.pictures(9, seed=5)
     with torch.no_grad():

@@ -106,6 +106,8 @@ def test_the_action_s_script_gates_and_passes_the_status_on(
     cases = [
         ("slower_than_baseline=90% size_mb=1", str(odd), 0),
         ("size_mb=0.0001", "", 1),
+        ("size_mb=1\n  accuracy=1\nsize_mb=0.0001\n", "", 2),  # twice the same, and not the first line alone
+        ("agreement_vs_baseline=1\nsize_mb=0.0001\n", str(odd), 1),
         ("size=1", "", 2),
     ]
     for budgets, baseline, status in cases:
@@ -117,3 +119,6 @@ def test_the_action_s_script_gates_and_passes_the_status_on(
     assert "slower_than_baseline" in (tmp_path / "summary").read_text()
     assert (tmp_path / "told").read_text().startswith("pr comment 12 --body-file retort-report/summary.md ")
     assert not (tmp_path / "x").exists()
+    env = {**os.environ, **variables, "BUDGETS": "size_mb=1", "BASELINE": "", "MODEL": "--help"}
+    done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 2, "no model was judged"
