@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import copy
+from pathlib import Path
 
 import torch
+from torch import nn
 
 from pipeline.artifacts import checkpoint
 from pipeline.artifacts.checkpoint import Begun
+from pipeline.artifacts.onnx_file import Deployed, write
 from pipeline.data import decoded
 from pipeline.data.batches import Epoch, Pixels, training_batches
-from pipeline.data.decoded import TRAIN
+from pipeline.data.decoded import TRAIN, Decoded
 from pipeline.engine.job import Job
+from pipeline.engine.store import write_json
 from pipeline.models.tapped_model import Model
-from pipeline.pruning.criteria import CRITERIA
+from pipeline.pruning.channels import cuts
+from pipeline.pruning.criteria import CRITERIA, NEED_GRADIENTS
+from pipeline.quantization.grid import convert
 from pipeline.quantization.ptq import prepare, prove_equal
 from pipeline.recipe.schema import Network, Recipe, Teacher
 from pipeline.schemes.offline import offline
 from targets.errors import Refusal, first_line, unknown
 from targets.progress import say
+from targets.spec.contract import Contract
+
+OPSET = 20  # of the trial; a target's own may be another
 
 
 def tell(where: str, section: Network, begun: Begun) -> None:
@@ -32,31 +41,32 @@ def tell(where: str, section: Network, begun: Begun) -> None:
 
 
 def run(job: Job) -> None:
-    recipe = Recipe.model_validate(
-        {**job.settings, "data": "digits"}
-    )  # of the images only their facts are asked
+    # Of the images only their facts are asked.
+    recipe = Recipe.model_validate({**job.settings, "data": "digits"})
     data = decoded.read(job.parents["data"])
     models: dict[str, Model] = {}
-    sections = {**recipe.all_teachers, "student": recipe.student}
-    for where, section in sections.items():
+    for where, section in {**recipe.all_teachers, "student": recipe.student}.items():
         begun = checkpoint.begin(section, data.facts, checkpoint.below(job.inputs, f"{where}/"), where)
         tell(where, section, begun)
         models[where] = begun.model
-    pixels, few = Pixels(data), data.part(TRAIN)[:4]
     student, teachers = models["student"], [models[name] for name in recipe.all_teachers]
-    try:
-        prove_equal(student, prepare(student, data.facts.size), data.facts.size)
-    except Refusal:
-        raise
-    except Exception as error:  # whatever the user's own code makes torch.export raise
-        raise Refusal(
-            f"student: no graph can be captured of it ({type(error).__name__}: {first_line(error)}); its forward"
-            " must not depend on the values of a tensor"
-        ) from None
+    try_losses(recipe, student, teachers, data, job.scratch)
+    try_cut(recipe, student, data)
+    try_int8(student, data, job.scratch)
+    facts = {
+        name: {"parameters": sum(p.numel() for p in model.parameters()), "taps": model.taps}
+        for name, model in models.items()
+    }
+    write_json(job.out / "check.json", facts)
+
+
+def try_losses(recipe: Recipe, student: Model, teachers: list[Model], data: Decoded, scratch: Path) -> None:
+    """A few images through every loss of the recipe, at the times at which losses act."""
+    pixels, few = Pixels(data), data.part(TRAIN)[:4]
     tasks = {"distill": recipe.distill, "quantize": recipe.quantize, "prune": recipe.prune}
     for where, task in tasks.items():
         if task is not None:
-            scheme = offline(student, student, teachers, data, task, where, job.scratch)
+            scheme = offline(student, student, teachers, data, task, where, scratch)
             batch = next(training_batches(pixels, few, task.batch, task, Epoch(0, 0, 0)))
             try:
                 for progress in (0.0, 0.5, 0.99):  # not every loss acts at all times
@@ -65,10 +75,41 @@ def run(job: Job) -> None:
                 raise Refusal(f"{where}.loss: {first_line(error)}") from None
             if not total.isfinite():
                 raise Refusal(f"{where}.loss: it is {total.item()} of the first images; look at its numbers")
-    if recipe.prune is not None and recipe.prune.criterion not in CRITERIA:
-        raise unknown("criterion", recipe.prune.criterion, CRITERIA, "prune.criterion")
-    facts = {
-        name: {"parameters": sum(p.numel() for p in model.parameters()), "taps": model.taps}
-        for name, model in models.items()
-    }
-    (job.out / "check.json").write_text(json.dumps(facts))
+
+
+def try_cut(recipe: Recipe, student: Model, data: Decoded) -> None:
+    """The first step of the pruning on a copy. Raises Refusal where the network cannot be cut."""
+    if recipe.prune is None:
+        return
+    criterion, size = recipe.prune.criterion, data.facts.size
+    if criterion not in CRITERIA:
+        raise unknown("criterion", criterion, CRITERIA, "prune.criterion")
+
+    def gradients(network: nn.Module) -> None:
+        network.zero_grad()
+        network(torch.rand(2, 3, size, size)).square().sum().backward()
+
+    next(cuts(copy.deepcopy(student), size, criterion, 1, gradients if criterion in NEED_GRADIENTS else None))
+
+
+def try_int8(student: Model, data: Decoded, scratch: Path) -> None:
+    """The untrained student captured, rounded and exported. Raises Refusal where one of these fails."""
+    size = data.facts.size
+    try:
+        grid = prepare(student, size)
+    except Exception as error:  # whatever the user's own code makes torch.export raise
+        raise Refusal(
+            f"student: no graph can be captured of it ({type(error).__name__}: {first_line(error)}); its forward"
+            " must not depend on the values of a tensor"
+        ) from None
+    prove_equal(student, grid, size)
+    contract = Contract("nchw-float32", size, data.facts.classes)
+    try:
+        write(Deployed(convert(grid), contract.layout), contract, OPSET, scratch / "trial.onnx")
+    except Refusal:
+        raise
+    except Exception as error:  # whatever the exporter meets
+        raise Refusal(
+            f"student: it cannot be exported to ONNX ({type(error).__name__}: {first_line(error)}); exchange the"
+            " layer that has no operator there"
+        ) from None

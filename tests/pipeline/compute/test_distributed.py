@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ torch = pytest.importorskip("torch", reason="training is torch's")
 
 from typer.testing import CliRunner
 
-from pipeline.cli.main import app
+from pipeline.cli.main import app, workshop
 from pipeline.engine.job import Resources
 from pipeline.engine.stage import ensure
 from pipeline.engine.store import Store
@@ -113,30 +114,51 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def test_two_machines_given_the_same_command_make_the_same_networks(recipe: Path, tmp_path: Path) -> None:
-    """Two launchers of this machine with a store each; both cut, though only the first decides where."""
+# What a command does on each machine, as far as the networks: their exports would be the same again.
+MACHINE = """
+import sys
+from pathlib import Path
+from pipeline.engine.job import Resources
+from pipeline.engine.stage import ensure
+from pipeline.engine.store import Store
+from pipeline.plan import plan
+from pipeline.recipe.read import read_recipe
+from targets.spec.profile import read_profile
+recipe, store, rendezvous = sys.argv[1:]
+stages = plan(*read_recipe(recipe), read_profile("cpu"), Path(store) / "known.json")
+(last,) = (v.checkpoint for v in stages.variants if (v.network, v.method) == ("pruned", "qat"))
+ensure(last, Store(Path(store)), print, Resources(nodes=2, rendezvous=rendezvous))
+"""
+
+
+def test_two_machines_given_the_same_recipe_make_the_same_networks(recipe: Path, tmp_path: Path) -> None:
+    """Two launchers of this machine with a store each, the recipe in two folders; only rank 0 decides where to cut."""
     recipe.write_text(recipe.read_text() + EVERY_ROOM)
-    options = ["--nodes", "2", "--rendezvous", f"localhost:{free_port()}"]
-    machines = []
+    meeting, machines = f"localhost:{free_port()}", []
     for name in ("first", "second"):
-        words = [str(recipe), str(tmp_path / name), "--store", str(tmp_path / f"store {name}"), *options]
-        command = [sys.executable, "-m", "pipeline.cli.main", "bundle", *words]
+        (tmp_path / name).mkdir()
+        own = shutil.copy(recipe, tmp_path / name / "recipe.toml")
+        command = [sys.executable, "-c", MACHINE, str(own), str(tmp_path / name / "store"), meeting]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         machines.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     for machine in machines:
         said = machine.communicate()[1]
         assert machine.returncode == 0, said[-2000:]
-    first, second = (
-        sorted(path.name for path in (tmp_path / f"store {name}" / "objects").iterdir())
-        for name in ("first", "second")
-    )
-    networks = [key for key in first if key.startswith(("teach", "distill", "prune", "quantize"))]
-    assert len(networks) == 5
+    first, second = (tmp_path / name / "store" / "objects" for name in ("first", "second"))
+    keys = sorted(path.name for path in first.iterdir())
+    assert keys == sorted(path.name for path in second.iterdir())
+    networks = [key for key in keys if key.startswith(("teach", "distill", "prune", "quantize"))]
+    assert len(networks) == 4
     for key in networks:
-        one, other = (tmp_path / f"store {name}" / "objects" / key for name in ("first", "second"))
-        assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
-        assert json.loads((one / "history.json").read_text())["training"]["ranks"] == 2
-    assert second == first
+        one, other = (objects / key / "model.safetensors" for objects in (first, second))
+        assert one.read_bytes() == other.read_bytes()
+        assert json.loads((first / key / "history.json").read_text())["training"]["ranks"] == 2
+
+
+def test_the_options_of_a_command_are_what_its_stages_work_with(tmp_path: Path) -> None:
+    made = workshop(tmp_path / "store", 2, 3, "head:29400", tmp_path / "runs")
+    assert made.resources == Resources(2, 3, "head:29400", str(tmp_path / "runs"), False)
+    assert made.store.root == tmp_path / "store"
 
 
 @pytest.mark.parametrize("given", ["", "--rendezvous head", "--rendezvous head:"])

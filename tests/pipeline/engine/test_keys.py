@@ -129,7 +129,12 @@ CODE: dict[str, tuple[str, str, str, set[str]]] = {
         "STEPS = 9",
         {"check", *CUT} - {"prune", "evaluate"},
     ),
-    "the exporter": ("pipeline/artifacts/onnx_file.py", 'doc_string = ""', 'doc_string = "x"', {"export"}),
+    "the exporter": (
+        "pipeline/artifacts/onnx_file.py",
+        'doc_string = ""',
+        'doc_string = "x"',
+        {"check", "export"},
+    ),
     "a criterion": ("pipeline/pruning/criteria.py", "p=2", "p=1", {"check", *CUT}),
 }
 
