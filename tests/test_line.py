@@ -31,8 +31,6 @@ from torch import nn
 from torch.nn import functional as F
 
 class Net(nn.Module):
-    calls = 0
-
     def __init__(self, classes, width):
         super().__init__()
         self.a, self.n = nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width)
@@ -40,10 +38,11 @@ class Net(nn.Module):
         self.head = nn.Linear(2 * width, classes)
 
     def forward(self, x):
-        Net.calls += 1
+        # Of all networks of this process: each checkpoint brings this file as a module of its own.
+        torch.calls = getattr(torch, "calls", 0) + 1
         room, _, call = os.environ.get("KILL", "none:0").partition(":")
         job = Path(sys.argv[1])
-        if job.parent.parent.name.startswith(room + "-") and Net.calls == int(call):
+        if job.parent.parent.name.startswith(room + "-") and torch.calls == int(call):
             os.kill(os.getppid(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
         y = F.relu(self.b(F.relu(self.n(self.a(x)))))
@@ -153,7 +152,7 @@ def test_again_everything_is_cached_but_the_measurement(folder: Path, whole: Don
 
 
 def test_killed_in_every_room_it_comes_to_the_same_student(folder: Path, whole: Done) -> None:
-    for kill in ("teach:7", "distill:7", "quantize:6"):
+    for kill in ("teach:7", "distill:7", "quantize:7"):
         room = kill.split(":")[0]
         killed = retort(folder, "killed", kill=kill)
         assert killed.returncode == -signal.SIGKILL, (kill, killed.stderr)

@@ -95,8 +95,9 @@ def renamed(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor
     plain = {
         ".".join(p for p in name.split(".") if p not in WRAPPERS): value for name, value in given.items()
     }
-    best = max(beginnings(plain), key=lambda start: fits(plain, start, wanted))
-    return {name.removeprefix(best): value for name, value in plain.items() if name.startswith(best)}
+    choices = [(table, start) for table in (dict(given), plain) for start in beginnings(table)]
+    table, best = max(choices, key=lambda choice: fits(*choice, wanted))
+    return {name.removeprefix(best): value for name, value in table.items() if name.startswith(best)}
 
 
 def beginnings(given: Mapping[str, Tensor]) -> Iterator[str]:

@@ -132,7 +132,7 @@ ensure(last, Store(Path(store)), print, Resources(nodes=2, rendezvous=rendezvous
 
 
 def test_two_machines_given_the_same_recipe_make_the_same_networks(recipe: Path, tmp_path: Path) -> None:
-    """Two launchers of this machine with a store each, the recipe in two folders; only rank 0 decides where to cut."""
+    """Two launchers of this machine with a store each, the recipe in two folders; only rank 0 cuts."""
     recipe.write_text(recipe.read_text() + EVERY_ROOM)
     meeting, machines = f"localhost:{free_port()}", []
     for name in ("first", "second"):

@@ -33,7 +33,8 @@ def run(tmp_path: Path) -> Run:
         out = tmp_path / f"out{next(number)}"
         out.mkdir()
         settings = Data.model_validate(data).model_dump(mode="json")
-        decode.run(Job(settings, {}, inputs or {}, out, tmp_path))
+        given = {"folder": data["folder"]} if "folder" in data else {}
+        decode.run(Job(settings, {}, {**given, **(inputs or {})}, out, tmp_path))
         return read(out)
 
     return decoded

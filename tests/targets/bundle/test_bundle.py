@@ -203,11 +203,6 @@ def rename(folder: Path, **names: str) -> None:
     (folder / "bundle.json").write_text(json.dumps(raw))
 
 
-def reprofile(folder: Path, name: str) -> None:
-    raw = json.loads((folder / "bundle.json").read_text())
-    edit(folder, profile={**raw["profile"], "name": name})
-
-
 def halved(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -236,7 +231,7 @@ BREAKAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a-model-above": (lambda f: rename(f, model="/etc/passwd"), "'/etc/passwd' in its .* is no plain name"),
     "a-lite-above": (lambda f: rename(f, lite="../x.tflite"), "is no plain name"),
     "a-reference-above": (lambda f: edit(f, references=["/../../x"]), "is no plain name"),
-    "a-profile-above": (lambda f: reprofile(f, "../../x"), "a broken bundle"),
+    "a-profile-above": (lambda f: edit(f, profile={**HERE, "name": "../../x"}), "a broken bundle"),
     "a-file": (lambda f: (shutil.rmtree(f), f.write_text("x")), "no bundle|a broken bundle"),
 }
 
@@ -291,8 +286,7 @@ def test_an_edited_bundle_changes_no_file_that_it_was_made_of(make: Make, tmp_pa
     one, folder = make(), tmp_path / "bundle"
     before = one.images.read_bytes()
     write_bundle(one, folder)
-    with (folder / "images.npy").open("r+b") as file:
-        file.write(b"xxxx")
+    (folder / "images.npy").open("r+b").write(b"xxxx")
     assert one.images.read_bytes() == before
 
 

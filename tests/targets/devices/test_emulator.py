@@ -149,7 +149,9 @@ def test_the_certificate_compares_every_two_targets_that_answered() -> None:
     devices = {"rpi5": "emulator:x"}
     answers = {"cpu": logits, "rpi5": other, "openvino": logits}
     proofs = [
-        Proof({"target": name, "device": devices.get(name, "local")}, {"int8": found, "float": found})
+        Proof(
+            {"target": name, "device": devices.get(name, "local")}, {"int8": found, "float": found}, ["int8"]
+        )
         for name, found in answers.items()
     ]
     rows = certificate([*proofs, Proof({"target": "jetson", "device": "ssh://x"}, {})])

@@ -144,7 +144,7 @@ def test_onnx_runtime_is_all_that_a_build_needs(board: Board, tmp_path: Path, sm
 
 
 def test_the_runner_reaches_nothing_else_of_retort(board: Board) -> None:
-    code = "import runner.__main__, runner.ort, sys; print(*sorted({n.split('.')[0] for n in sys.modules}))"
+    code = "import runner.__main__, runner.backends.ort, sys; print(*sorted({n.split('.')[0] for n in sys.modules}))"
     done = board.start(["-c", code])
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.split())
