@@ -96,7 +96,7 @@ def renamed(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor
         ".".join(p for p in name.split(".") if p not in WRAPPERS): value for name, value in given.items()
     }
     choices = [(table, start) for table in (dict(given), plain) for start in beginnings(table)]
-    table, best = max(choices, key=lambda choice: fits(*choice, wanted))
+    table, best = max(choices, key=lambda choice: fits(choice[0], choice[1], wanted))
     return {name.removeprefix(best): value for name, value in table.items() if name.startswith(best)}
 
 
