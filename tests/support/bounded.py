@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from support import tiny
 
 from pipeline.data.batches import Epoch, Pixels, training_batches
 from pipeline.data.decoded import TRAIN, read
 from pipeline.engine.job import Job
 from pipeline.recipe.schema import Data
 from pipeline.stages import decode
+from support import tiny
 
 SIZE = 128
 
@@ -26,7 +26,7 @@ def main(photos: Path, out: Path, spare: int) -> None:
     (used,) = (line.split()[1] for line in lines if line.startswith("VmData"))
     limit = 1024 * int(used) + spare * 1_000_000
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    decode.run(Job(settings, {}, {}, out, out))
+    decode.run(Job(settings, {}, {"folder": photos}, out, out))
     data = read(out)
     asked = tiny.training(batch=16, cutout=16, mixup=1.0)
     shown = sum(
