@@ -132,7 +132,7 @@ def test_a_given_file_is_judged(
     labels = (right(model, questions) + shift) % len(CLASSES)
     assert len(set(labels.tolist())) > 1, "a gate wants two classes"
     photos(tmp_path / "photos", questions, labels.tolist())
-    quick = (ROOT / "targets" / "profiles" / "cpu.toml").read_text() + "seconds = 0.25\n"
+    quick = (ROOT / "targets" / "spec" / "profiles" / "cpu.toml").read_text() + "seconds = 0.25\n"
     (tmp_path / "quick.toml").write_text(quick)
     words = ["gate", str(model), "--images", "photos", "--budget", f"accuracy={limit}"]
     done = run("-m", "pipeline.cli.main", *words, "--target", "quick.toml", "--out", "report")
