@@ -4,8 +4,9 @@ ONNX Runtime on x86 has fused int8 kernels for unsigned activations only: u8. A 
 zero point 0 and scale · 127 / 255 (the same range in twice as many steps); any other becomes u8 with zero point 128
 and its own scale, which is the same grid to the bit.
 
-Without VNNI the products of u8 and s8 are added in pairs in 16 bits and saturate. There the narrow form keeps
-the old scale of what cannot be negative (values up to 127, and 2 · 127² fits), and leaves the rest as it is.
+Without VNNI the products of u8 and s8 are added in pairs in 16 bits and saturate. There the narrow form keeps to
+values up to 128 (2 · 128 · 127 fits): what cannot be negative keeps its old scale, and any other tensor has twice its
+scale around zero point 64. Left in s8 the runtime would make u8 of it by itself, up to 255.
 
 On Arm there are kernels for s8, but a ReLU before a grid disappears into it only where the zero point is the type's
 lowest number; else it holds its convolution in float. So what cannot be negative gets zero point -128 there: s8.
@@ -28,7 +29,7 @@ Grid = tuple[np.float32, Any] | None
 FORMS: dict[str, tuple[Grid, Grid]] = {
     "none": (None, None),
     "u8": ((WIDEN, np.uint8(0)), (np.float32(1), np.uint8(128))),
-    "u8-narrow": ((np.float32(1), np.uint8(0)), None),
+    "u8-narrow": ((np.float32(1), np.uint8(0)), (np.float32(2), np.uint8(64))),
     "s8": ((WIDEN, np.int8(-128)), None),
 }
 # Operators that cannot make a negative out of what is not.
