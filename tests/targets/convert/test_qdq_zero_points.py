@@ -136,8 +136,9 @@ def test_in_the_narrow_form_no_two_products_saturate_inside_the_range(steps: lis
             break
     after = everything(rewritten(model, "u8-narrow"), batch)
     for name in after:
-        if name.startswith("quantize"):
-            assert after[name].dtype == np.uint8 and after[name].max() <= 128, "two products could saturate"
+        if after[name].dtype == np.uint8:
+            assert after[name].max() <= 128, "two products could saturate"
+    assert any(values.dtype == np.uint8 for values in after.values())
     assert 2 * 128 * 127 < 2**15
 
 
