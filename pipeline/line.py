@@ -24,7 +24,7 @@ from targets.spec.profile import Profile, targets_of
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where artifacts are kept, with what stages work, and who is told of their progress."""
+    """The store of artifacts, the resources of the stages, and a function that shows their progress."""
 
     store: Store
     say: Callable[[str], None]

@@ -28,9 +28,8 @@ def folder_digest(root: Path, known: Path) -> str:
 def digests(paths: Sequence[Path], known: Path) -> list[str]:
     """The digest of each file; those of unchanged files come from ``known``."""
     before: dict[str, list[object]] = read_known(known)
-    after = {}
-    for path in paths:
-        real = path.resolve()
+    after, real_paths = {}, [path.resolve() for path in paths]
+    for real in real_paths:
         status = real.stat()
         seen = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         kept = before.get(str(real))
@@ -38,7 +37,7 @@ def digests(paths: Sequence[Path], known: Path) -> list[str]:
     if any(before.get(name) != row for name, row in after.items()):
         known.parent.mkdir(parents=True, exist_ok=True)
         write_json(known, {**before, **after})
-    return [str(after[str(path.resolve())][0]) for path in paths]
+    return [str(after[str(real)][0]) for real in real_paths]
 
 
 def read_known(known: Path) -> dict[str, list[object]]:

@@ -32,7 +32,7 @@ PATIENT = {"GOMP_SPINCOUNT": "1000"}
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage's process is told."""
+    """All that a stage's process reads from its job file, the resources aside."""
 
     stage: str
     settings: Mapping[str, Any]

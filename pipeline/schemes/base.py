@@ -27,7 +27,7 @@ class Scheme(Protocol):
 
     @property
     def teachers(self) -> list[Parts]:
-        """Who is asked and does not learn."""
+        """The networks that are evaluated and do not learn."""
         ...
 
     def step(self, batch: Batch, progress: float, generator: torch.Generator) -> dict[str, Tensor]: ...

@@ -14,7 +14,7 @@ from pipeline.schemes.base import Player
 class Supervised:
     """Cross-entropy with the labels."""
 
-    teachers: list[Parts] = []  # noqa: RUF012  (nobody, ever)
+    teachers: list[Parts] = []  # noqa: RUF012  (always empty)
 
     def __init__(self, network: nn.Module, smoothing: float) -> None:
         self.players = {"student": Player(network)}

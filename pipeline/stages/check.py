@@ -41,7 +41,7 @@ def tell(where: str, section: Network, begun: Begun) -> None:
 
 
 def run(job: Job) -> None:
-    # Of the images only their facts are asked.
+    # The section on images has done its work in decode: any valid one stands in for it here.
     recipe = Recipe.model_validate({**job.settings, "data": "digits"})
     data = decoded.read(job.parents["data"])
     models: dict[str, Model] = {}
