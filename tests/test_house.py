@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.house import ROOMS, ROOT, arrows, drawn, imported, module_of, room_of, sources
 
 LIGHT = (

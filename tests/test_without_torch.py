@@ -15,8 +15,8 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from support import ROOT
 
+from support import ROOT
 from targets.budgets.limits import Budgets
 from targets.bundle.bundle import Bundle, write_bundle
 from targets.errors import FAILED, PASSED, UNDECIDED, WRONG_INPUT

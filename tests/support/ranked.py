@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from support import tiny
 from torch import nn
 
 from pipeline.compute import distributed
@@ -21,6 +20,7 @@ from pipeline.schemes.base import Scheme
 from pipeline.schemes.offline import offline
 from pipeline.schemes.supervised import Supervised
 from pipeline.training import loop
+from support import tiny
 
 
 def without_statistics() -> Model:

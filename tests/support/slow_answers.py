@@ -9,12 +9,12 @@ from functools import cache
 from typing import Any
 
 import torch
-from support import tiny
-from support.tiny import CLASSES
 from torch import Tensor
 
 from pipeline.losses.step import Step
 from pipeline.models.tapped_model import Model
+from support import tiny
+from support.tiny import CLASSES
 
 Row = Sequence[float]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from support import tiny
 from torch import Tensor, nn
 
 from pipeline.losses import bind
 from pipeline.losses.step import Shapes, Step
 from pipeline.models.tapped_model import Outputs, outputs
+from support import tiny
 
 IMAGES = 64
 Array = Any  # of numpy

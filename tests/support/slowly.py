@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from support import tiny
 from torch import Tensor, nn
 
 from pipeline.losses import bind
 from pipeline.losses.step import Shapes, Step
 from pipeline.models.tapped_model import Outputs
+from support import tiny
 
 Sizes = Sequence[tuple[int, int, int]]
 SMALL, LARGE = ((2, 8, 8), (3, 4, 4), (5, 2, 2)), ((4, 16, 16), (7, 8, 8))  # the shapes of stages

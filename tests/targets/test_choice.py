@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.verdicts import CLASSES, FAIL, answers, judged, measured
 
+from support.verdicts import CLASSES, FAIL, answers, judged, measured
 from targets.errors import FAILED
 from targets.measuring.candidate import Measured, Method
 from targets.tasks.classification import Exam

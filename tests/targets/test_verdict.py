@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+
 from support.verdicts import (
     CLASSES,
     FAIL,
@@ -19,7 +20,6 @@ from support.verdicts import (
     judged,
     measured,
 )
-
 from targets.budgets.limits import Budgets
 from targets.budgets.line import UNITS, Outcome
 from targets.errors import FAILED, PASSED, UNDECIDED

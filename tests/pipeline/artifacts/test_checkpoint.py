@@ -11,8 +11,6 @@ import pytest
 torch = pytest.importorskip("torch", reason="checkpoints are torch's")
 
 from safetensors.torch import save_file
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor, nn
 
 from pipeline.artifacts import checkpoint
@@ -20,6 +18,8 @@ from pipeline.artifacts.checkpoint import Checkpoint, begin
 from pipeline.models.cifar import NETWORKS
 from pipeline.recipe.schema import Network
 from pipeline.user_code import code_files
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal
 
 FACTORY = """

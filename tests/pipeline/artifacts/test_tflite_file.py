@@ -10,8 +10,6 @@ import pytest
 torch = pytest.importorskip("torch", reason="the converter is torch's neighbour")
 pytest.importorskip("litert_torch", reason="no converter; pip install 'retort[litert]'")
 
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import nn
 
 from pipeline.artifacts import (
@@ -21,6 +19,8 @@ from pipeline.artifacts import (
 from pipeline.artifacts.onnx_file import Deployed
 from pipeline.quantization.grid import convert
 from pipeline.stages.export import READERS, TOLERANCE, compare
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.devices.connect import open_device
 from targets.devices.emulator import home
 from targets.errors import Refusal

@@ -14,11 +14,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="weights are torch's")
 
 from safetensors.torch import save_file
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor, nn
 
 from pipeline.artifacts.weights import Fitted, fit, read_weights
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal
 
 

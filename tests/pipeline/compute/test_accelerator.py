@@ -14,8 +14,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training is torch's")
 
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -35,6 +33,8 @@ from pipeline.schemes.base import Scheme
 from pipeline.schemes.offline import Guide, Offline
 from pipeline.schemes.supervised import Supervised
 from pipeline.training import loop
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 
 GPU, META = torch.device("cuda"), torch.device("meta")
 # A number that decides how the step goes on: how many classes there are in it, which routes live, whether an

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from support import ROOT, SUPPORT
 
 torch = pytest.importorskip("torch", reason="training is torch's")

@@ -13,8 +13,6 @@ import pytest
 torch = pytest.importorskip("torch", reason="training is torch's")
 
 from scipy import stats
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as vision
@@ -27,6 +25,8 @@ from pipeline.losses import LOSSES, bind_losses
 from pipeline.recipe.schema import Loss, Training
 from pipeline.schemes.offline import Guide, Offline
 from pipeline.schemes.supervised import hard_loss
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal
 
 MANY = 20_000

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.tree import copy_project
 
 from pipeline.engine import code_digest
 from pipeline.engine.stage import Input, Stage
 from pipeline.plan import Plan, plan
 from pipeline.recipe.read import read_recipe
+from support.tree import copy_project
 from targets.spec.profile import read_profile
 
 RECIPE = """

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.tree import copy_project
 
 from pipeline.engine import code_digest, process
 from pipeline.engine.stage import Input, Stage, ensure
 from pipeline.engine.store import Store
+from support.tree import copy_project
 from targets.errors import UNDECIDED, WRONG_INPUT, Refusal, Unmeasurable
 
 # A stage that does what its settings say. It reaches far.py through near.py, inside a function.

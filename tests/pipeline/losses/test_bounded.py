@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from support import ROOT, SUPPORT
 
 pytest.importorskip("torch", reason="training is torch's")

@@ -10,14 +10,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the losses are torch's")
 
-from support import tiny
-from support.tiny import bound, one_thread  # noqa: F401  (one thread for every test here)
 from torch import Tensor, nn
 
 from pipeline.losses.hints import FitNet
 from pipeline.losses.resets import SRKD
 from pipeline.losses.step import Step
 from pipeline.models.tapped_model import Model
+from support import tiny
+from support.tiny import bound, one_thread  # noqa: F401  (one thread for every test here)
 
 CLOSE = {torch.float64: 1e-9}
 

@@ -13,13 +13,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the losses are torch's")
 
-from support import tiny
-from support.slow_relations import Vector, mean, unit
-from support.tiny import bound, one_thread  # noqa: F401  (one thread for every test here)
 from torch import nn
 
 from pipeline.losses.step import Step
 from pipeline.models.tapped_model import Model, outputs
+from support import tiny
+from support.slow_relations import Vector, mean, unit
+from support.tiny import bound, one_thread  # noqa: F401  (one thread for every test here)
 
 # Each batch by its images' places in the set; some come back.
 COURSE = [[0, 1, 2, 3, 9], [4, 5, 6, 40, 63], [7, 2, 0, 11, 63], [12, 13, 14, 15, 16], [9, 5, 12, 17, 0]]

@@ -13,6 +13,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the losses are torch's")
 
+from torch import nn
+
+from pipeline.losses import LOSSES, bind
+from pipeline.losses.step import Shapes, Step
 from support import tiny
 from support.slowly import (
     array,
@@ -30,10 +34,6 @@ from support.slowly import (
     stages,
 )
 from support.tiny import one_thread  # noqa: F401  (one thread for every test here)
-from torch import nn
-
-from pipeline.losses import LOSSES, bind
-from pipeline.losses.step import Shapes, Step
 
 CLOSE = 1e-9
 BOTH = ("student × 3", "teacher × 3")

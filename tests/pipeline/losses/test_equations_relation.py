@@ -11,13 +11,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the losses are torch's")
 
-from support import tiny
-from support.slow_relations import LOOKS, SLOW, a_step, each, loss_for, says
-from support.tiny import one_thread  # noqa: F401  (one thread for every test here)
 from torch import nn
 
 from pipeline.losses.step import Step
 from pipeline.models.tapped_model import Outputs
+from support import tiny
+from support.slow_relations import LOOKS, SLOW, a_step, each, loss_for, says
+from support.tiny import one_thread  # noqa: F401  (one thread for every test here)
 
 SETTINGS: list[tuple[str, dict[str, float]]] = [
     *((name, {}) for name in SLOW),

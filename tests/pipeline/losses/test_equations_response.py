@@ -10,6 +10,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the losses are torch's")
 
+from torch import Tensor
+
+from pipeline.losses import bind_losses
+from pipeline.losses.step import Step
+from pipeline.models.split_model import Parts
+from pipeline.models.tapped_model import Outputs
+from pipeline.recipe.schema import Loss
 from support import tiny
 from support.slow_answers import (
     EACH,
@@ -27,13 +34,6 @@ from support.slow_answers import (
     unix,
 )
 from support.tiny import CLASSES, bound, one_thread  # noqa: F401  (one thread for every test here)
-from torch import Tensor
-
-from pipeline.losses import bind_losses
-from pipeline.losses.step import Step
-from pipeline.models.split_model import Parts
-from pipeline.models.tapped_model import Outputs
-from pipeline.recipe.schema import Loss
 
 NAMES = [*EACH, "dist", "dtd", "unix"]
 ON_LOGITS = [name for name in NAMES if name != "unix"]  # the networks are asked nothing more

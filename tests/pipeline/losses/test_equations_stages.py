@@ -13,13 +13,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the losses are torch's")
 
-from support import tiny
-from support.slowly import array, changed, met, slow_conv, slow_linear, slow_resize, stages
-from support.tiny import bound, one_thread  # noqa: F401  (one thread for every test here)
 from torch import Tensor, nn
 
 from pipeline.losses.step import Step
 from pipeline.models.tapped_model import Model
+from support import tiny
+from support.slowly import array, changed, met, slow_conv, slow_linear, slow_resize, stages
+from support.tiny import bound, one_thread  # noqa: F401  (one thread for every test here)
 
 CLOSE = 1e-9
 

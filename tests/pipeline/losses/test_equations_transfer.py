@@ -13,6 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the losses are torch's")
 
+from pipeline.losses.step import Step
 from support import tiny
 from support.slowly import (
     LARGE,
@@ -34,8 +35,6 @@ from support.slowly import (
     stages,
 )
 from support.tiny import one_thread  # noqa: F401  (one thread for every test here)
-
-from pipeline.losses.step import Step
 
 CLOSE = 1e-9
 

@@ -13,8 +13,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the losses are torch's")
 
-from support import tiny
-from support.tiny import bound, one_thread  # noqa: F401  (one thread for every test here)
 from torch import Tensor, nn
 
 from pipeline.losses import LOSSES, Term, bind, bind_losses, modules_of, shapes
@@ -23,6 +21,8 @@ from pipeline.losses.step import Entry, Step
 from pipeline.models.catalogue import build
 from pipeline.models.tapped_model import Model, Outputs
 from pipeline.recipe.schema import Loss
+from support import tiny
+from support.tiny import bound, one_thread  # noqa: F401  (one thread for every test here)
 from targets.errors import Refusal
 
 # A method in phases teaches one part at a time; what it learns beside must be taught in one of them.

@@ -12,8 +12,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the networks are torch's")
 
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
@@ -22,6 +20,8 @@ from pipeline.artifacts.weights import fit
 from pipeline.models.catalogue import build, macs
 from pipeline.models.cifar import NETWORKS
 from pipeline.models.tapped_model import Model, check_answers, find_taps, heads_of, outputs
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal
 
 # For 100 classes and 32 pixels: parameters, millions of multiply-adds, to the digits that people quote.

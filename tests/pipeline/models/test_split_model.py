@@ -6,8 +6,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the networks are torch's")
 
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +13,8 @@ from pipeline.models.catalogue import build
 from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import outputs
 from pipeline.quantization.grid import switch
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal
 
 TORCHVISION = ("resnet18", "mobilenet_v2", "squeezenet1_1", "densenet121", "efficientnet_b0")

@@ -10,8 +10,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="cuts are of torch's networks")
 
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor, nn
 
 from pipeline.artifacts import checkpoint
@@ -22,6 +20,8 @@ from pipeline.pruning import channels
 from pipeline.pruning.channels import Shapes, changed, cuts, resize, shapes_of
 from pipeline.pruning.criteria import CRITERIA, NEED_GRADIENTS
 from pipeline.quantization.ptq import calibrated
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import WRONG_INPUT, Refusal
 
 Leave = Callable[[nn.Module], None]

@@ -8,8 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the graph is torch's")
 
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
@@ -18,6 +16,8 @@ from torchvision.ops import StochasticDepth
 from pipeline.models.tapped_model import Model
 from pipeline.quantization.grid import WeightRounding
 from pipeline.quantization.ptq import calibrate, prepare, prove_equal
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal
 
 Forward = Callable[[nn.Module, Tensor], Tensor]

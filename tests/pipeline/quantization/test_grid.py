@@ -11,8 +11,6 @@ import pytest
 torch = pytest.importorskip("torch", reason="the grid is torch's")
 
 from numpy.typing import NDArray
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor, fx, nn
 
 from pipeline.models.tapped_model import outputs
@@ -25,6 +23,8 @@ from pipeline.quantization.grid import (
     scales,
     switch,
 )
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 
 Floats = NDArray[np.float32]
 

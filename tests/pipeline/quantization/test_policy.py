@@ -6,14 +6,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the grid is torch's")
 
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import fx, nn
 
 from pipeline.models.catalogue import build
 from pipeline.quantization.grid import is_rounding
 from pipeline.quantization.policy import left_float
 from pipeline.quantization.ptq import prepare
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 
 
 def check_rounded(graph: fx.GraphModule, network: nn.Module) -> None:

@@ -10,8 +10,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the schemes are torch's")
 
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor, nn
 
 from pipeline.data.batches import plain_batches
@@ -23,6 +21,8 @@ from pipeline.recipe.read import read_recipe
 from pipeline.recipe.schema import Distill, Loss
 from pipeline.schemes.offline import Guide, Offline, offline
 from pipeline.training import loop
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal
 from targets.spec.profile import read_profile
 

@@ -12,8 +12,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training is torch's")
 
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor, nn
 
 from pipeline.data.batches import Batch, Epoch, Pixels, training_batches
@@ -26,6 +24,8 @@ from pipeline.schemes.offline import Offline, offline
 from pipeline.schemes.teacher_cache import Replayed
 from pipeline.training import loop
 from pipeline.training.compiled_teacher import COMPILERS, PAYS, fold, hasten, pays
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal
 
 

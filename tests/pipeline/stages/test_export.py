@@ -16,8 +16,6 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import nn
 
 from pipeline.artifacts import onnx_file
@@ -25,6 +23,8 @@ from pipeline.artifacts.onnx_file import Deployed, write
 from pipeline.quantization.grid import convert
 from pipeline.stages import export
 from pipeline.stages.export import compare
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.convert.qdq_zero_points import rewritten
 from targets.errors import Refusal
 from targets.runner.backends import ort as runner

@@ -12,8 +12,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="cuts are of torch's networks")
 
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import nn
 
 from pipeline.artifacts import checkpoint
@@ -26,6 +24,8 @@ from pipeline.recipe.schema import Prune
 from pipeline.search import latency_probe
 from pipeline.stages import prune
 from pipeline.training import loop
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal, Unmeasurable
 from targets.spec.profile import Profile
 

@@ -12,8 +12,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training is torch's")
 
-from support import tiny
-from support.tiny import one_thread  # noqa: F401  (for every test here)
 from torch import Tensor, nn
 
 from pipeline.data.batches import Epoch, Pixels, plain_batches, training_batches
@@ -24,6 +22,8 @@ from pipeline.schemes.base import Scheme
 from pipeline.schemes.offline import Guide, Offline
 from pipeline.schemes.supervised import Supervised
 from pipeline.training import loop
+from support import tiny
+from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal
 
 EPOCHS, STEPS = 3, 3  # 27 training images in batches of 8: three a epoch, and a rest

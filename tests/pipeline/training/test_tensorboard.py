@@ -9,11 +9,10 @@ import pytest
 
 pytest.importorskip("torch", reason="training is torch's")
 
-from support import tiny
-
 from pipeline.schemes.supervised import Supervised
 from pipeline.training import loop
 from pipeline.training.tensorboard import curves
+from support import tiny
 from targets.errors import Unmeasurable
 
 

@@ -15,8 +15,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
-from support.trt_graphs import foreign, good
 
+from support.trt_graphs import foreign, good
 from targets.budgets.limits import Budgets
 from targets.bundle import bundle as bundles
 from targets.bundle import prove as proving

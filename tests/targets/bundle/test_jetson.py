@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+
 from support import SUPPORT
 from support.board import SSHD, Board
-
 from targets.budgets.limits import Budgets
 from targets.bundle.bundle import Bundle, read_bundle, write_bundle
 from targets.bundle.prove import prove, report_of

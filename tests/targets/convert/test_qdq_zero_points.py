@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
-from support.qdq import POSITIVE, SHAPE, SIGNED, Net, everything, images, network
 
+from support.qdq import POSITIVE, SHAPE, SIGNED, Net, everything, images, network
 from targets.convert.qdq_zero_points import choose, rewritten
 from targets.errors import Refusal
 from targets.runner.environment import cpu

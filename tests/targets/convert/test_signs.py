@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
-from support.qdq import SHAPE, Net, everything, images
 
+from support.qdq import SHAPE, Net, everything, images
 from targets.convert.qdq_zero_points import never_negative
 
 UNARY = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Abs", "Neg", "LeakyRelu", "Tanh", "Identity")

@@ -9,9 +9,9 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper
+
 from support.qdq import network
 from support.trt_graphs import CASES, good, outside
-
 from targets.convert import tensorrt_parser as second
 from targets.convert.qdq_zero_points import rewritten
 from targets.convert.tensorrt_lint import RULES, VERSIONS, lint

@@ -13,9 +13,9 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
 from support.qdq import SHAPE, Net
 from support.trt_graphs import CASES, cast, feed, good, kernel, nodes, of_opset, small
-
 from targets.convert.tensorrt_lint import RULES, VERSIONS, lint
 from targets.convert.tensorrt_lowering import PASSES, lowered
 from targets.convert.tensorrt_parser import second_opinion
@@ -218,11 +218,10 @@ def residual() -> Any:
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
     """A network with random weights, quantized and exported as a recipe's is."""
     torch = pytest.importorskip("torch", reason="the exporter is torch's")
-    from support import tiny
-
     from pipeline.artifacts.onnx_file import Deployed, write
     from pipeline.quantization.grid import convert
     from pipeline.quantization.ptq import calibrate, prepare
+    from support import tiny
     from targets.spec.contract import Contract
 
     torch.manual_seed(0)

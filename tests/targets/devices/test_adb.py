@@ -10,9 +10,9 @@ from typing import Any
 
 import onnx
 import pytest
+
 from support import qdq
 from support.fake_adb import SERIAL, fake_phone, getprop
-
 from targets.budgets.limits import read_budgets
 from targets.convert.mobile import on_arm
 from targets.convert.qdq_zero_points import rewritten

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.board import SSHD, Board
 
+from support.board import SSHD, Board
 from targets.budgets.limits import read_budgets
 from targets.bundle.agreement_matrix import Proof, certificate
 from targets.devices import emulator

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.board import NASTY, SSHD, USER, Board, new_key
 
+from support.board import NASTY, SSHD, USER, Board, new_key
 from targets.devices import ssh
 from targets.devices.address import check_device
 from targets.devices.base import Device, Local

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from support import qdq
 
+from support import qdq
 from targets.convert.qdq_zero_points import rewritten
 from targets.convert.saturation import bound, saturation
 from targets.devices.emulator import home
