@@ -162,7 +162,7 @@ def facts(table: dict[str, Any]) -> dict[str, Any]:
         "parameters": [student["parameters"], pruned["parameters"]],
         "int8_convolutions": int8,
         "convolutions": int8 + sum(counts.get(kind, 0) for kind in FLOAT_CONVOLUTIONS),
-        "left_float": len(table["left_float"]),
+        "left_float": len(found["facts"]["float_operators"]),
         "stages": {row["key"]: row["seconds"] for row in table["lineage"]},
     }
 

@@ -29,7 +29,6 @@ def assemble(name: str, recipe: Recipe, profile: Profile, plan: Plan, store: Sto
     candidates = candidates_of(plan, store, Backend(profile.backend).precisions)
     contract = read_contract(onnx.load(candidates[0].model))
     assert contract is not None, "export writes it"
-    calibrated = next(one.checkpoint for one in plan.variants if one.method == "ptq")
     return Bundle(
         recipe=name,
         profile=profile,
@@ -40,7 +39,6 @@ def assemble(name: str, recipe: Recipe, profile: Profile, plan: Plan, store: Sto
         exam=exam,
         networks=networks,
         notes={
-            "left_float": read_json(store.path(calibrated.key) / "history.json")["left_float"],
             "lineage": [lineage(stage, store) for stage in plan.stages],
             "made_by": how_made(plan, store),
         },

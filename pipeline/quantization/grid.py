@@ -16,7 +16,7 @@ import torch.ao.quantization.fx._decomposed
 from torch import Tensor, fx, nn
 
 from pipeline.quantization.calibration import Histogram
-from pipeline.quantization.policy import CHOOSING, WEIGHTED, rounded
+from pipeline.quantization.policy import CHOOSING, WEIGHTED, is_exit, moves, rounded
 
 STEPS = 127  # -127 … 127: -128 is left out, because two of them overflow 16 bits on some Arm cores
 SMALLEST = torch.finfo(torch.float32).eps  # of a scale: a tensor of zeros has one too
@@ -104,14 +104,12 @@ def round_tensor(graph: fx.GraphModule, node: fx.Node, name: str, module: nn.Mod
     with graph.graph.inserting_after(node):
         behind = graph.graph.call_module(name, (node,))
     behind.meta["val"] = node.meta["val"]
-    node.replace_all_uses_with(behind, lambda user: user is not behind and not is_exit(user))
+    node.replace_all_uses_with(behind, lambda user: user is not behind and not leaves(user))
 
 
-def is_exit(node: fx.Node) -> bool:
-    """Whether a node only hands a tensor to the graph's outputs, as the copy of a tap does."""
-    return node.op == "output" or (
-        bool(node.users) and "clone" in str(node.target) and all(map(is_exit, node.users))
-    )
+def leaves(user: fx.Node) -> bool:
+    """Whether a reader only hands a tensor to the graph's outputs, as the copy of a tap does."""
+    return user.op == "output" or (moves(user) and is_exit(user))
 
 
 def roundings(graph: nn.Module) -> list[Rounding]:

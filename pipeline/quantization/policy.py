@@ -1,21 +1,27 @@
-"""Which tensors of a captured graph are rounded to int8, and which arithmetic is left in float.
+"""Which tensors of a captured graph are rounded to int8.
 
-Rounded are the inputs and weights of convolutions and linear layers, and what sums, products, concatenations and
-pools combine, since every runtime that has these operators in int8 wants int8 inputs. Biases stay in float here; a
-runtime adds them in 32 bits.
+Rounded are the inputs and weights of convolutions and linear layers, what a convolution gives, and what sums,
+products, concatenations, pools and activations read. No runtime wants a grid at all of these places: each
+target's file keeps those that its rules name (``targets/convert``), so training sees at least the rounding that
+any target has. Biases stay in float here; a runtime adds them in 32 bits.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, fx
 
 aten = torch.ops.aten
-WEIGHTED = {aten.conv2d.default, aten.conv1d.default, aten.linear.default}
-SUMS = {aten.add.Tensor, aten.add_.Tensor, aten.mul.Tensor, aten.mul_.Tensor}
+CONVOLUTIONS = {aten.conv2d.default, aten.conv1d.default}
+WEIGHTED = {*CONVOLUTIONS, aten.linear.default}
+SUMS = {aten.add.Tensor, aten.add_.Tensor}
+PRODUCTS = {aten.mul.Tensor, aten.mul_.Tensor}
 # They combine or move what flows.
 FLOWING = {
     *SUMS,
+    *PRODUCTS,
     aten.cat.default,
     aten.adaptive_avg_pool2d.default,
     aten.avg_pool2d.default,
@@ -23,52 +29,87 @@ FLOWING = {
 }
 # Each output is one of the inputs, so it lies on the input's grid.
 CHOOSING = {aten.max_pool2d.default}
-# Words in the names of operators that cost time and have no int8 form here.
-COSTLY = (
-    "conv",
-    "linear",
-    "matmul",
-    "bmm",
-    "layer_norm",
-    "attention",
-    "hardswish",
-    "sigmoid",
-    "silu",
-    "gelu",
-)
+RELUS = {aten.relu.default, aten.relu_.default}
+CLAMPS = {aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default, aten.clamp_.default}
+ACTIVATIONS = {
+    getattr(aten, name).default
+    for name in (
+        *("hardswish", "hardswish_", "hardsigmoid", "hardsigmoid_", "silu", "silu_", "gelu"),
+        *(
+            "sigmoid",
+            "sigmoid_",
+            "tanh",
+            "leaky_relu",
+            "leaky_relu_",
+            "prelu",
+            "elu",
+            "elu_",
+            "mish",
+            "mish_",
+        ),
+    )
+}
 
 
 def rounded(node: fx.Node) -> list[fx.Node]:
-    """The inputs of an operator that are rounded, its weight left out."""
-    if node.target in WEIGHTED or node.target in CHOOSING:
-        return [node.args[0]] if isinstance(node.args[0], fx.Node) else []
-    return feature_maps(node) if node.target in FLOWING else []
+    """The tensors that are rounded for an operator's sake: of its inputs (its weight left out), and its output."""
+    if node.target in CONVOLUTIONS:
+        return [*first_map(node), *([] if rectified(node) or is_exit(node) else [node])]
+    if node.target in ACTIVATIONS or node.target in WEIGHTED or node.target in CHOOSING:
+        return first_map(node)
+    if node.target in SUMS and stays_float(node):
+        return []
+    return list(feature_maps(node)) if node.target in FLOWING else []
 
 
-def feature_maps(node: fx.Node) -> list[fx.Node]:
+def first_map(node: fx.Node) -> list[fx.Node]:
+    first = node.args[0]
+    return [first] if isinstance(first, fx.Node) and is_map(first) else []
+
+
+def rectified(node: fx.Node) -> bool:
+    """Whether an operator is read by rectifiers alone: every runtime computes these inside it, and rounds after."""
+    return all(
+        user.target in RELUS or (user.target in CLAMPS and user.args[1:2] in ((0,), (0.0,)))
+        for user in node.users
+    )
+
+
+def is_exit(node: fx.Node) -> bool:
+    """Whether a tensor only goes to the graph's outputs, as it is or in another shape: answers stay float."""
+    return bool(node.users) and all(
+        user.op == "output" or (moves(user) and is_exit(user)) for user in node.users
+    )
+
+
+def moves(node: fx.Node) -> bool:
+    return any(word in str(node.target) for word in ("clone", "view", "flatten", "reshape", "squeeze"))
+
+
+def stays_float(node: fx.Node) -> bool:
+    """Whether a sum is read by normalisations and further sums alone, as the residual stream of a transformer is.
+
+    Its outliers would cost the most there, and no int8 operator reads it.
+    """
+    return all(
+        user.target is aten.layer_norm.default
+        or (user.target in SUMS and stays_float(user))
+        or user.op == "output"
+        or is_exit(user)
+        for user in node.users
+    )
+
+
+def feature_maps(node: fx.Node) -> Iterator[fx.Node]:
     """The inputs that are batched float tensors; none where one of them is a scalar or a constant."""
     first = node.args[0]
     arguments = list(first) if isinstance(first, (list, tuple)) else list(node.args[:2])
     nodes = [arg for arg in arguments if isinstance(arg, fx.Node)]
-    if any(arg.op == "get_attr" or not is_map(arg) for arg in nodes) or not nodes:
-        return []
-    return [] if node.target in SUMS and len(nodes) < 2 else nodes
+    if all(arg.op != "get_attr" and is_map(arg) for arg in nodes):
+        both = node.target not in SUMS | PRODUCTS or len(nodes) > 1
+        yield from nodes if both else ()
 
 
 def is_map(node: fx.Node) -> bool:
     value = node.meta.get("val")
     return isinstance(value, Tensor) and value.is_floating_point() and value.ndim >= 2
-
-
-def left_float(graph: fx.GraphModule) -> dict[str, str]:
-    """The arithmetic without an int8 form, by the name of its node, with the reason."""
-    floats = {}
-    for node in graph.graph.nodes:
-        name = str(node.target).removeprefix("aten.").split(".")[0]
-        if (
-            node.op == "call_function"
-            and node.target not in WEIGHTED
-            and any(word in name for word in COSTLY)
-        ):
-            floats[node.name] = f"{name}: no int8 form in the trained grid"
-    return floats

@@ -6,7 +6,6 @@ from pipeline.artifacts import checkpoint
 from pipeline.data import decoded
 from pipeline.engine.job import Job
 from pipeline.engine.store import write_json
-from pipeline.quantization.policy import left_float
 from pipeline.quantization.ptq import calibrated
 
 
@@ -15,4 +14,4 @@ def run(job: Job) -> None:
     student = checkpoint.load_model(job.parents["student"])
     grid = calibrated(student, data, job.settings["calibration"])
     checkpoint.save(job.out, checkpoint.read(job.parents["student"]).edited(edit="quantize"), grid)
-    write_json(job.out / "history.json", {"left_float": left_float(grid)})
+    write_json(job.out / "history.json", {"calibration_images": job.settings["calibration"]})

@@ -101,7 +101,7 @@ def write_candidate(one: Candidate, bundle: Bundle, folder: Path) -> None:
     if bundle.profile.backend != "tensorrt":
         place(one.model, path)
         return
-    model, _ = derived(onnx.load(one.model), one.precision, bundle.profile, ())
+    model = derived(onnx.load(one.model), one.precision, bundle.profile, ()).model
     path.unlink(missing_ok=True)
     onnx.save(model, path)
     objections = second_opinion(path)

@@ -18,7 +18,7 @@ from targets.report.table import compose, target_table
 from targets.stats.intervals import Estimate
 from targets.verdict import judge, sure, unmeasured
 
-NOTES = ("left_float", "made_by")  # what a report takes over from a bundle as it is
+NOTES = ("made_by",)  # what a report takes over from a bundle as it is
 
 
 def prove(

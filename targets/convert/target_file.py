@@ -1,13 +1,16 @@
-"""The file that a target runs, derived from the one that was exported, by a named rewrite."""
+"""The file that a target runs, derived from the one that was exported, by the rules of its runtime."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import onnx
 
-from targets.convert.qdq_zero_points import choose, rewritten
+from targets.convert.forms import choose
+from targets.convert.int8_file import placed
+from targets.convert.rules import RULES
 from targets.convert.tensorrt_lint import lint
 from targets.convert.tensorrt_lowering import lowered
 from targets.errors import Refusal
@@ -20,15 +23,26 @@ STRONGLY_TYPED = ("11",)
 FLAGS = {"float32": ["--noTF32"], "native": ["--fp16"], "int8": ["--int8", "--fp16"]}
 
 
-def derived(
-    model: onnx.ModelProto, precision: str, profile: Profile, features: Sequence[str]
-) -> tuple[onnx.ModelProto, str]:
-    """The model as the target wants it, and the name of that form; ``features`` are the processor's.
+@dataclass(frozen=True)
+class Derived:
+    """A target's file, the name of its form, and the convolutions and products that stay float, with the reason."""
+
+    model: onnx.ModelProto
+    form: str
+    left_float: dict[str, str]
+
+
+def derived(model: onnx.ModelProto, precision: str, profile: Profile, features: Sequence[str]) -> Derived:
+    """The model as the target wants it; ``features`` are the processor's.
 
     Raises Refusal for what TensorRT's parser would not take, with the node and the mend.
     """
+    form, left = "none", dict[str, str]()
+    if precision == "int8":
+        form = "none" if profile.backend == "tensorrt" else choose(profile.rewrite, features)
+        model, left = placed(model, RULES[profile.backend], form)
     if profile.backend == "tensorrt":
-        model = lowered(model, profile.tensorrt)
+        model, form = lowered(model, profile.tensorrt), f"tensorrt-{profile.tensorrt}"
         findings = lint(model, profile.tensorrt)
         if findings:
             more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
@@ -36,10 +50,8 @@ def derived(
                 f"{profile.name}: TensorRT {profile.tensorrt} would not take it: {findings[0]}{more}"
             )
         if precision == "native" and profile.tensorrt in STRONGLY_TYPED:
-            return half(model), f"tensorrt-{profile.tensorrt}-fp16"
-        return model, f"tensorrt-{profile.tensorrt}"
-    form = choose(profile.rewrite, features) if precision == "int8" else "none"
-    return rewritten(model, form), form
+            return Derived(half(model), f"{form}-fp16", left)
+    return Derived(model, form, left)
 
 
 def half(model: onnx.ModelProto) -> onnx.ModelProto:

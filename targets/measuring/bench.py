@@ -69,16 +69,18 @@ class Bench:
     def build(self, one: Candidate) -> dict[str, Any]:
         """Derive the file, send it, build its engine there; facts about what will run."""
         features = self.environment["cpu"]["features"]
-        model, form = derived(onnx.load(one.model), one.precision, self.profile, features)
-        onnx.save(model, self.reference(one))
-        known: dict[str, Any] = {"saturation": saturation(model, form)} if one.precision == "int8" else {}
+        file = derived(onnx.load(one.model), one.precision, self.profile, features)
+        onnx.save(file.model, self.reference(one))
+        known: dict[str, Any] = {}
+        if one.precision == "int8":
+            known = {"saturation": saturation(file.model, file.form), "left_float": file.left_float}
         known |= packed(one.name, one.lite, self.reference(one), self.artifact(one))
         if self.profile.backend == "onnxruntime" and (self.profile.format == "ort" or "asimd" in features):
             known |= on_arm(self.reference(one))
         self.device.put(self.artifact(one), self.artifact(one).name)
         job = {"model": self.artifact(one).name, "engine": f"{one.name}.engine", "options": self.options(one)}
         facts: dict[str, Any] = self.do("build", **job)["facts"]
-        return {**known, **facts, "rewrite": form, "precision": one.precision}
+        return {**known, **facts, "rewrite": file.form, "precision": one.precision}
 
     def ask(self, one: Candidate) -> tuple[NDArray[np.float32], int | None]:
         """Its logits for every image, and the peak of memory (bytes) of the process that gave them."""

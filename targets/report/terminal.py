@@ -19,6 +19,7 @@ STYLES = {
     "NOT MEASURED": "bold yellow",
     "SIMULATED": "bold magenta",
 }
+NAMED = 3  # operators on a line; the report has them all
 WORDS = {0: "PASS", 1: "FAIL", 3: "NOT DECIDED"}
 
 
@@ -35,6 +36,9 @@ def tell(table: Table, folder: Path) -> None:
             text = Text(f"  {line['outcome']:<12}", STYLES[line["outcome"]])
             text.append(f"  {line['budget']:<21} {amount(line)}", "none")
             console.print(text)
+        for name, one in target["candidates"].items():
+            if said := in_float(one["facts"]):
+                console.print(f"  {name}: {said}", markup=False)
         for name, lines in target["rejected"].items():
             told = "; ".join(f"{line['budget']} {line['outcome']}: {amount(line)}" for line in lines)
             console.print(f"  {name} is not proved: {told}", markup=False)
@@ -54,6 +58,18 @@ def headline(target: Table) -> str:
     if target["status"] == UNDECIDED:
         return f"{ship} is not proved; undecided: {', '.join(undecided)}"
     return f"{ship} ships" if lines else f"{ship} ships; no budgets were set"
+
+
+def in_float(facts: Table) -> str:
+    """Which convolutions and products of an int8 file ran in float, where its runtime tells; empty for none."""
+    names = facts.get("float_operators") or []
+    if not names or facts.get("precision") != "int8":
+        return ""
+    reasons = sorted(set(facts.get("left_float", {}).values()))
+    first = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return f"{len(names)} convolutions and products run in float: {first}" + "".join(
+        f"; {why}" for why in reasons
+    )
 
 
 def amount(line: Table) -> str:

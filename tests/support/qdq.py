@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from targets.convert.int8_file import placed
+from targets.convert.rules import Rules
+
 SHAPE = (2, 4, 8, 8)
 Floats = NDArray[np.float32]
 
@@ -97,6 +100,11 @@ def network(steps: list[str], seed: int, scale: float = 0.05) -> onnx.ModelProto
                 x = net.op("Add", x, net.quantized(net.op("Relu", net.conv(x)), scale))
         x = net.quantized(x, scale)
     return net.model(net.head(x, scale), ["batch", 3])
+
+
+def regridded(model: onnx.ModelProto, form: str) -> onnx.ModelProto:
+    """The model in another form of bytes, with a pair on every tensor that had one."""
+    return placed(model, Rules(), form)[0]
 
 
 def images(seed: int) -> Floats:

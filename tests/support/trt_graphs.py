@@ -18,8 +18,8 @@ FLOAT, INT8, INT32 = TensorProto.FLOAT, TensorProto.INT8, TensorProto.INT32
 def good(opset: int = 18) -> ModelProto:
     """Two quantized layers and float biases, as this project exports them."""
     net = Net(1)
-    x = net.op("Relu", net.conv(net.quantized("images", 0.05)))
-    return of_opset(net.model(net.head(net.quantized(x, 0.05), 0.05), ["batch", 3]), opset)
+    x = net.quantized(net.op("Relu", net.conv(net.quantized("images", 0.05))), 0.05)
+    return of_opset(net.model(net.head(x, 0.05), ["batch", 3]), opset)
 
 
 def of_opset(model: ModelProto, opset: int) -> ModelProto:
@@ -32,8 +32,9 @@ def oldest() -> ModelProto:
     net = Net(2)
     weights = net.constant(net.generator.normal(0, 1, (4, 4, 3, 3)).astype(np.float32))
     scales, zeros = net.constant(np.full(4, 0.02, np.float32)), net.constant(np.zeros(4, np.int8))
-    grid = net.op("QuantizeLinear", weights, scales, zeros, axis=0)
-    kernel = net.op("DequantizeLinear", grid, scales, zeros, axis=0)
+    kernel = net.op(
+        "DequantizeLinear", net.op("QuantizeLinear", weights, scales, zeros, axis=0), scales, zeros, axis=0
+    )
     x = net.op("Conv", net.quantized("images", 0.05), kernel, pads=[1, 1, 1, 1])
     return of_opset(net.model(x, ["batch", *SHAPE[1:]]), 17)
 

@@ -9,8 +9,7 @@ torch = pytest.importorskip("torch", reason="the grid is torch's")
 from torch import fx, nn
 
 from pipeline.models.catalogue import build
-from pipeline.quantization.grid import is_rounding
-from pipeline.quantization.policy import left_float
+from pipeline.quantization.grid import is_rounding, leaves
 from pipeline.quantization.ptq import prepare
 from support import tiny
 from support.tiny import one_thread  # noqa: F401  (for every test here)
@@ -28,23 +27,45 @@ def check_rounded(graph: fx.GraphModule, network: nn.Module) -> None:
 def test_every_layer_of_resnet8_is_on_the_grid() -> None:
     graph = tiny.graph()
     check_rounded(graph, tiny.model().network)
-    assert left_float(graph) == {}
     sums = [n for n in graph.graph.nodes if str(n.target).startswith("aten.add.")]
     assert len([n for n in sums if all(is_rounding(graph, arg) for arg in n.args)]) == 3
 
 
-def test_torchvision_s_mobile_networks_are_on_the_grid_but_for_hardswish() -> None:
-    for name, floats in (("mobilenet_v2", 0), ("mobilenet_v3_small", nn.Hardswish)):
-        torch.manual_seed(0)
-        model = tiny.wrap(build(name, None, 3, {}, "here").network, side=32)
-        graph = prepare(model, 32)
-        check_rounded(graph, model.network)
-        left = list(left_float(graph).values())
-        if floats == 0:
-            assert left == []
-        else:
-            expected = [m for m in model.modules() if isinstance(m, nn.Hardswish)]
-            assert len([why for why in left if why.startswith("hardswish")]) == len(expected) > 0
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small"])
+def test_torchvision_s_mobile_networks_are_on_the_grid(name: str) -> None:
+    """Behind each convolution too, or behind its ReLU: before HardSwish, HardSigmoid and the products of SE."""
+    torch.manual_seed(0)
+    model = tiny.wrap(build(name, None, 3, {}, "here").network, side=32)
+    graph = prepare(model, 32)
+    check_rounded(graph, model.network)
+    for node in tiny.layers(graph)[:-1]:
+        for reader in (one for one in node.users if not leaves(one)):
+            assert (
+                is_rounding(graph, reader) or "relu" in str(reader.target) or "hardtanh" in str(reader.target)
+            )
+
+
+def residual(norm: nn.Module) -> fx.GraphModule:
+    """relu(x) + conv(x), normalised, into a linear layer, as a transformer's residual stream is."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.head = nn.Conv2d(3, 3, 1), norm, nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.norm(x.relu() + self.conv(x)).mean([1, 2]))
+
+    torch.manual_seed(0)
+    return prepare(Net(), 8)
+
+
+@pytest.mark.parametrize(("norm", "rounded"), [(nn.LayerNorm(8), 1), (nn.ReLU(), 2)])
+def test_a_sum_that_only_a_normalisation_reads_stays_float(norm: nn.Module, rounded: int) -> None:
+    """The convolution's own output is rounded either way, the other summand only for an int8 sum."""
+    graph = residual(norm)
+    (add,) = [node for node in graph.graph.nodes if "aten.add" in str(node.target)]
+    assert [is_rounding(graph, arg) for arg in add.args].count(True) == rounded
 
 
 def test_a_pool_that_chooses_keeps_the_grid_of_its_input() -> None:

@@ -24,8 +24,8 @@ from pipeline.quantization.grid import convert
 from pipeline.stages import export
 from pipeline.stages.export import compare
 from support import tiny
+from support.qdq import regridded
 from support.tiny import one_thread  # noqa: F401  (for every test here)
-from targets.convert.qdq_zero_points import rewritten
 from targets.errors import Refusal
 from targets.runner.backends import ort as runner
 from targets.spec.contract import Contract, Layout, read_contract
@@ -210,10 +210,10 @@ def test_the_u8_form_has_every_convolution_in_int8_and_answers_the_same(
     written: Written, tmp_path: Path
 ) -> None:
     if written.kind == "float":
-        assert list(rewritten(written.proto, "u8").graph.node) == list(written.proto.graph.node)
+        assert list(regridded(written.proto, "u8").graph.node) == list(written.proto.graph.node)
         return
     path = tmp_path / "u8.onnx"
-    onnx.save(rewritten(written.proto, "u8"), path)
+    onnx.save(regridded(written.proto, "u8"), path)
     onnx.checker.check_model(onnx.load(path), full_check=True)
     facts = runner.build(str(path), {"threads": 1}, str(tmp_path / "engine.onnx"))
     assert facts["operators"]["QLinearConv"] == 9, facts["operators"]

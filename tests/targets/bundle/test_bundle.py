@@ -65,7 +65,7 @@ def make(
             images=tmp_path / "questions.npy",
             exam=exam,
             networks=networks,
-            notes={"left_float": ["fc"], "lineage": [{"key": "teach-1", "stage": "teach"}]},
+            notes={"made_by": [], "lineage": [{"key": "teach-1", "stage": "teach"}]},
         )
 
     return made
@@ -128,7 +128,7 @@ def test_a_read_bundle_is_proved_as_the_original(
         assert [line["budget"] for line in table["lines"]] == ["accuracy", "drop_vs_teacher", "drop_vs_float"]
         assert table["candidates"]["int8"]["macs"] == 10
     report = report_of([one, back], proofs)
-    assert report["status"] == PASSED and report["left_float"] == ["fc"]
+    assert report["status"] == PASSED and report["made_by"] == []
     (row,) = report["certificate"]
     assert row["candidate"] == "int8" and row["same"]["value"] == 1.0 and row["largest"] == 0.0
     assert row["apart"] == []
@@ -292,7 +292,7 @@ def test_an_edited_bundle_changes_no_file_that_it_was_made_of(make: Make, tmp_pa
 
 def test_what_a_bundle_notes_is_never_its_verdict(make: Make, tmp_path: Path) -> None:
     write_bundle(make(), tmp_path / "bundle")
-    notes = {"status": 0, "targets": [], "recipe": "another", "retort": "9", "left_float": {}}
+    notes = {"status": 0, "targets": [], "recipe": "another", "retort": "9"}
     edit(tmp_path / "bundle", notes=notes, budgets={"accuracy": 100})
     read = read_bundle(tmp_path / "bundle")
     table = report_of([read], [prove(read, "local", tmp_path / "out")])

@@ -10,10 +10,9 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from support.qdq import network
+from support.qdq import network, regridded
 from support.trt_graphs import CASES, good, outside
 from targets.convert import tensorrt_parser as second
-from targets.convert.qdq_zero_points import rewritten
 from targets.convert.tensorrt_lint import RULES, VERSIONS, lint
 from targets.convert.tensorrt_parser import second_opinion
 from targets.errors import Refusal
@@ -79,7 +78,7 @@ def test_what_later_versions_mend_is_no_finding_there(name: str) -> None:
 def test_the_form_for_cpus_is_refused(form: str) -> None:
     model = network(["relu", "conv"], seed=3)
     assert lint(model, "10.3") == []
-    found = lint(rewritten(model, form), "10.3")
+    found = lint(regridded(model, form), "10.3")
     assert "uint8" in {finding.rule for finding in found}
     assert all('rewrite = "none"' in finding.mend for finding in found)
 

@@ -13,9 +13,9 @@ import pytest
 
 from support import qdq
 from support.fake_adb import SERIAL, fake_phone, getprop
+from support.qdq import regridded
 from targets.budgets.limits import read_budgets
 from targets.convert.mobile import on_arm
-from targets.convert.qdq_zero_points import rewritten
 from targets.devices.adb import TOOLS
 from targets.devices.address import check_device
 from targets.errors import UNDECIDED, Refusal, Unmeasurable
@@ -209,7 +209,7 @@ def test_without_a_device_this_machine_answers_untimed(bed: Bed) -> None:
 
 @pytest.mark.parametrize(("form", "floats"), [("none", True), ("s8", False)])
 def test_on_arm_no_relu_holds_a_convolution_in_float(form: str, floats: bool, tmp_path: Path) -> None:
-    onnx.save(rewritten(qdq.network(["relu", "relu-add", "conv"], 1), form), tmp_path / "model.onnx")
+    onnx.save(regridded(qdq.network(["relu", "relu-add", "conv"], 1), form), tmp_path / "model.onnx")
     names = [
         name for name in on_arm(tmp_path / "model.onnx")["float_operators"] if not name.startswith("gemm")
     ]

@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from support import qdq
-from targets.convert.qdq_zero_points import rewritten
+from support.qdq import regridded
 from targets.convert.saturation import bound, saturation
 from targets.devices.emulator import home
 from targets.diagnose.layers import Parting, exposed, layers, parting, told
@@ -58,7 +58,7 @@ def test_the_first_that_differs_is_marked() -> None:
 
 
 def test_an_int8_network_shows_its_grids_and_keeps_its_answers() -> None:
-    model = rewritten(qdq.network(["relu", "add"], 3), "u8")
+    model = regridded(qdq.network(["relu", "add"], 3), "u8")
     opened = exposed(model)
     onnx.checker.check_model(opened, full_check=True)
     grids = [node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"]
@@ -71,12 +71,12 @@ def test_an_int8_network_shows_its_grids_and_keeps_its_answers() -> None:
 
 @pytest.mark.parametrize(("form", "share"), [("none", 0.0), ("s8", 0.0), ("u8", 1.0), ("u8-narrow", 0.0)])
 def test_the_forms_that_could_saturate(form: str, share: float) -> None:
-    found = saturation(rewritten(qdq.network(["relu", "conv", "relu-add"], 2), form), form)
+    found = saturation(regridded(qdq.network(["relu", "conv", "relu-add"], 2), form), form)
     assert found["of"] == 5 and found["layers"] == share * found["of"]
 
 
 def test_small_weights_cannot_saturate() -> None:
-    model = rewritten(qdq.network(["relu"], 2), "u8")
+    model = regridded(qdq.network(["relu"], 2), "u8")
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.dtype == np.int8 and values.ndim > 1:

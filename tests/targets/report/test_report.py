@@ -19,6 +19,7 @@ from targets.budgets.limits import Budgets
 from targets.measuring.candidate import Measured, Measurement
 from targets.report import figures, render
 from targets.report.table import compose, network_table, target_table, write_report
+from targets.report.terminal import tell
 from targets.spec.profile import Profile
 from targets.tasks.classification import Exam
 from targets.verdict import judge
@@ -39,6 +40,10 @@ def measured(name: str, speed: float, found: Any, rng: np.random.Generator, memo
     int8 = 9 if name == "int8" else 0
     operators = {"QLinearConv" if int8 else "FusedConv": 9, "Gemm": 1}
     facts = {"operators": operators, "int8_operators": int8, "float_operators": ["last"]}
+    facts |= {
+        "precision": "int8" if int8 else "float32",
+        "left_float": {"last": "it is an answer"} if int8 else {},
+    }
     return Measured(Path(f"{name}.onnx"), int(9e6 * speed), memory, found, blocks, facts)
 
 
@@ -79,8 +84,7 @@ def build(
         return compose("model.onnx", exam, networks, tables)
     stage = {"stage": "teach", "seconds": 40.7, "parents": {"data": "decode-0"}, "settings": {"lr": 0.1}}
     lineage = [{"key": "teach-1", **stage, "versions": {"numpy": "2"}}]
-    floats = {"sigmoid_1": "no int8 form"}
-    return compose("digits", exam, networks, tables, left_float=floats, lineage=lineage)
+    return compose("digits", exam, networks, tables, lineage=lineage)
 
 
 class Page(HTMLParser):
@@ -239,10 +243,14 @@ def test_a_bare_file_needs_neither_teacher_nor_memory() -> None:
     assert columns == ["Accuracy", "File", "p50 latency", "p90 latency", "p99 latency", "Throughput"]
 
 
-def test_what_stayed_float_is_said() -> None:
+def test_what_ran_in_float_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the int8 candidate, in the report and on the terminal; of the float one it is no finding."""
     table = build()
-    assert "sigmoid_1 no int8 form" in Page(render.html(table)).text
-    assert "Quantized: everything. No layer" in Page(render.html({**table, "left_float": {}})).text
+    assert Page(render.html(table)).text.count("last (it is an answer)") == 1
+    tell(table, tmp_path)
+    printed = capsys.readouterr().out
+    assert "  int8: 1 convolutions and products run in float: last; it is an answer" in printed
+    assert printed.count("run in float") == 1
 
 
 def test_one_process_has_an_endless_interval_and_still_a_picture() -> None:

@@ -1,18 +1,19 @@
-"""Which tensors the rewrite takes for never negative: found where it is so, and never where it is not."""
+"""The number that no value of a tensor is below: sound on any graph, and no lower than it must be."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from onnx import helper
 
 from support.qdq import SHAPE, Net, everything, images
-from targets.convert.qdq_zero_points import never_negative
+from targets.convert.grid import lift, lower_bounds
 
 UNARY = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Abs", "Neg", "LeakyRelu", "Tanh", "Identity")
+UNARY += ("HardSwish", "Gelu")
 POOLS = ("GlobalAveragePool", "GlobalMaxPool", "MaxPool", "AveragePool", "ReduceMean")
 
 
@@ -56,12 +57,30 @@ def any_graph(draw: st.DrawFn) -> onnx.ModelProto:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of exponentials that overflow
 @settings(max_examples=300)
 @given(any_graph(), st.integers(0, 999))
-def test_never_negative_is_sound(model: onnx.ModelProto, seed: int) -> None:
-    found = never_negative(model.graph, {tensor.name: tensor for tensor in model.graph.initializer})
-    seen = everything(model, images(seed) / np.float32(3))
-    # The evaluator's quantizer counts in 32 bits, and what overflows there comes out negative.
-    assume(all(np.abs(value).max() < 1e8 for value in seen.values() if value.dtype == np.float32))
-    assert {name for name in found if np.any(seen[name] < 0)} == set()
+def test_no_value_is_below_its_bound(proto: onnx.ModelProto, seed: int) -> None:
+    model = ir.from_proto(proto)
+    lift(model.graph)
+    found = {value.name: bound for value, bound in lower_bounds(model.graph).items()}
+    seen = everything(ir.to_proto(model), images(seed) / np.float32(3))
+    assume(all(np.isfinite(value).all() for value in seen.values()))
+    assert {
+        name for name, bound in found.items() if np.any(seen[name] < bound - 1e-4 * (1 + abs(bound)))
+    } == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "lowest"),
+    [("Relu", 0.0), ("HardSwish", -0.375), ("Gelu", -0.17), ("Sigmoid", 0.0), ("Swish", -0.2785)],
+)
+def test_the_bound_of_an_activation_is_reached(kind: str, lowest: float) -> None:
+    """Within a hundredth, on every number from -8 to 8: no range is wider than it must be."""
+    net = Net(0)
+    out = net.op("Mul", "images", net.op("Sigmoid", "images")) if kind == "Swish" else net.op(kind, "images")
+    model = ir.from_proto(net.model(out, ["batch", *SHAPE[1:]]))
+    bounds = {value.name: bound for value, bound in lower_bounds(model.graph).items()}
+    numbers = np.linspace(-8, 8, int(np.prod(SHAPE)), dtype=np.float32).reshape(SHAPE)
+    seen = everything(ir.to_proto(model), numbers)[out]
+    assert bounds[out] == lowest <= seen.min() <= lowest + 0.01
 
 
 @pytest.mark.parametrize("kind", ["Add", "Mul", "Concat"])
@@ -70,6 +89,6 @@ def test_a_negative_constant_beside_a_positive_tensor_counts(kind: str, sign: in
     net = Net(0)
     fixed = net.constant(np.full(SHAPE, 0.5 * sign, np.float32))
     out = net.op(kind, net.op("Relu", "images"), fixed, **({"axis": 1} if kind == "Concat" else {}))
-    constants = {tensor.name: tensor for tensor in net.constants}
-    graph = helper.make_graph(net.nodes, "net", [], [])
-    assert (out in never_negative(graph, constants)) == (sign > 0)
+    model = ir.from_proto(net.model(out, ["batch" for _ in SHAPE]))
+    bounds = {value.name: bound for value, bound in lower_bounds(model.graph).items()}
+    assert (bounds.get(out, -1.0) >= 0) == (sign > 0)

@@ -1,0 +1,43 @@
+"""Which operators each runtime computes in int8, and where it wants Q/DQ pairs: data that ``placement`` reads.
+
+ONNX Runtime runs an operator in int8 only between its own pairs: a convolution needs a Q right behind it, so one
+stands before each activation, and the activations are written with operators that have a kernel. OpenVINO and
+TensorRT compute an activation inside the operator before it, where a pair between the two would keep them apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CARRY = frozenset(
+    ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Slice", "Split", "MaxPool")
+)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """``kernels``: the operators that run in int8 between pairs; None: the runtime finds that out, so every rounded
+    tensor has a pair. ``carry``: those that pass bytes on as they are. ``rewrites``: names of ``rewrites.REWRITES``.
+    ``swallowed``: activations that are computed inside the operator before them. ``bias``: biases are in int32.
+    """
+
+    kernels: frozenset[str] | None = None
+    carry: frozenset[str] = CARRY
+    rewrites: tuple[str, ...] = ()
+    swallowed: frozenset[str] = frozenset()
+    bias: bool = False
+
+
+UNARY = frozenset(
+    ("HardSwish", "HardSigmoid", "Sigmoid", "Gelu", "Tanh", "LeakyRelu", "PRelu", "Elu", "Mish", "Softplus")
+)
+ONNXRUNTIME = Rules(
+    kernels=frozenset(
+        ("Conv", "Gemm", "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu")
+    ),
+    rewrites=("zero_pad", "hard_activation", "gelu", "mean_of_map", "linear"),
+    bias=True,
+)
+FUSING = Rules(swallowed=UNARY)
+# A .tflite has a pair on every rounded tensor, as torch's graph has, and its reference is the same.
+RULES = {"onnxruntime": ONNXRUNTIME, "openvino": FUSING, "tensorrt": FUSING, "litert": Rules()}
