@@ -14,13 +14,13 @@ from pipeline.engine.stage import Stage
 from pipeline.engine.store import Store
 from pipeline.plan import Plan, Variant
 from pipeline.recipe.schema import Recipe, teacher_names
+from targets.budgets.evidence import Exam
 from targets.bundle.bundle import Bundle
 from targets.measuring.candidate import Candidate
 from targets.report.table import network_table
 from targets.runner.backends import Backend, Precision
 from targets.spec.contract import read_contract
 from targets.spec.profile import Profile
-from targets.tasks.classification import Exam
 
 
 def assemble(name: str, recipe: Recipe, profile: Profile, plan: Plan, store: Store) -> Bundle:

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import onnx
 
-from targets.budgets.limits import Budgets
+from targets.budgets.evidence import Exam
 from targets.convert.target_file import derived, trtexec
 from targets.convert.tensorrt_parser import second_opinion
 from targets.errors import Refusal
+from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
-from targets.tasks.classification import Exam
 
 FORMAT = 3
 INDEX = "bundle.json"

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from targets.budgets.evidence import Measured
 from targets.convert.mobile import OPERATORS
 from targets.devices.base import Local
 from targets.devices.connect import open_device
 from targets.measuring.bench import Bench
-from targets.measuring.candidate import Candidate, Measured, Measurement
+from targets.measuring.candidate import Candidate, Measurement
 from targets.measuring.throttling import heat
 from targets.progress import Bar
 from targets.spec.contract import Contract

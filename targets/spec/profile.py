@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from targets.budgets.limits import Budgets
 from targets.errors import Refusal, unknown
+from targets.limits import Budgets
 from targets.runner.backends import Backend
 from targets.spec.contract import Layout
 

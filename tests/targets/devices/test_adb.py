@@ -13,7 +13,6 @@ import pytest
 
 from support import qdq
 from support.fake_adb import SERIAL, fake_phone, getprop
-from targets.budgets.limits import read_budgets
 from targets.convert.mobile import on_arm
 from targets.convert.qdq_zero_points import rewritten
 from targets.devices.adb import TOOLS
@@ -21,6 +20,7 @@ from targets.devices.address import check_device
 from targets.errors import UNDECIDED, Refusal, Unmeasurable
 from targets.gate.compare import compare
 from targets.gate.gate import Given, gate, lock
+from targets.limits import read_budgets
 from targets.runner.backends.ort import is_ort
 from targets.spec.profile import read_profile, targets_of
 
