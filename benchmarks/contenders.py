@@ -29,7 +29,7 @@ from pipeline.quantization.grid import convert
 from pipeline.quantization.ptq import calibrated
 from targets.errors import first_line
 from targets.measuring.candidate import Candidate
-from targets.runner.backends import Backend, Precision
+from targets.runner.backends import Precision, backend
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
 
@@ -93,7 +93,7 @@ def make(one: Subject, profile: Profile, folder: Path) -> Made:
     """All files of one network for one profile."""
     folder.mkdir(parents=True, exist_ok=True)
     pruned, left = halved(one, profile.channel_multiple)
-    native = "native" in Backend(profile.backend).precisions
+    native = "native" in backend(profile.backend).precisions
     candidates = []
     for prefix, model in (("", one.model), ("pruned-", pruned)):
         plain, int8 = (folder / f"{prefix}{kind}.onnx" for kind in ("float", "int8"))

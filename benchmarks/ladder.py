@@ -22,10 +22,10 @@ from benchmarks.evidence import RESULTS, busy, circumstances, cores_busy, finish
 from targets.devices.connect import open_device
 from targets.errors import Unmeasurable
 from targets.measuring.bench import Bench
-from targets.measuring.candidate import Blocks, Candidate
+from targets.measuring.candidate import Candidate
 from targets.progress import Bar
 from targets.spec.profile import read_profile
-from targets.stats.intervals import Estimate, quantile, ratio
+from targets.stats.intervals import Blocks, Estimate, quantile, ratio
 
 NETWORKS, TARGETS = ("resnet18", "mobilenet_v2", "resnet20"), ("cpu", "openvino")
 PROCESSES, SECONDS, ASKED = 5, 6.0, 16

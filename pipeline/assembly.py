@@ -14,19 +14,19 @@ from pipeline.engine.stage import Stage
 from pipeline.engine.store import Store
 from pipeline.plan import Plan, Variant
 from pipeline.recipe.schema import Recipe, teacher_names
+from targets.budgets.evidence import Exam
 from targets.bundle.bundle import Bundle
 from targets.measuring.candidate import Candidate
 from targets.report.table import network_table
-from targets.runner.backends import Backend, Precision
+from targets.runner.backends import Precision, backend
 from targets.spec.contract import read_contract
 from targets.spec.profile import Profile
-from targets.tasks.classification import Exam
 
 
 def assemble(name: str, recipe: Recipe, profile: Profile, plan: Plan, store: Store) -> Bundle:
     """Everything that a target needs; all of the plan's stages are in the store."""
     exam, networks = read_exam(store.path(plan.answers.key))
-    candidates = candidates_of(plan, store, Backend(profile.backend).precisions)
+    candidates = candidates_of(plan, store, backend(profile.backend).precisions)
     contract = read_contract(onnx.load(candidates[0].model))
     assert contract is not None, "export writes it"
     return Bundle(

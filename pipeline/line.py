@@ -19,6 +19,7 @@ from targets.bundle.bundle import Bundle, write_bundle
 from targets.bundle.prove import prove, report_of
 from targets.devices.address import check_device
 from targets.report.table import write_report
+from targets.runner.backends import backend
 from targets.spec.profile import Profile, targets_of
 
 
@@ -46,7 +47,7 @@ def deploy(
     bundles = [bundle(recipe, *given, profile, device, workshop) for profile in targets_of(targets)]
     for one in bundles:
         # What is built on the device itself can be taken there by hand too.
-        if one.profile.remote or one.profile.backend == "tensorrt":
+        if one.profile.remote or backend(one.profile.backend).builds_there:
             write_bundle(one, out / one.profile.name / "bundle")
     proofs = [prove(one, device, out / one.profile.name, baseline, accept) for one in bundles]
     table = report_of(bundles, proofs)

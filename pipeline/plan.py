@@ -17,7 +17,7 @@ from pipeline.engine.stage import Input, Stage
 from pipeline.models.names import catalogue_entries
 from pipeline.recipe.schema import Data, Distill, Network, Recipe
 from pipeline.user_code import code_files, is_factory, packages_of
-from targets.measuring.candidate import Method
+from targets.budgets.evidence import Method
 from targets.spec.profile import Profile
 
 

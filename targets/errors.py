@@ -26,9 +26,13 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-def unknown(kind: str, name: str, known: Iterable[str], where: str) -> Refusal:
-    """The refusal for a name that is in no catalogue, with the nearest that is."""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``did you mean 'p99_ms'?``, or what there is where nothing is near."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names[:12])}"
-    return Refusal(f"{where}: no {kind} named '{name}'; {hint}")
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names[:12])}"
+
+
+def unknown(kind: str, name: str, known: Iterable[str], where: str) -> Refusal:
+    """The refusal for a name that is in no catalogue, with the nearest that is."""
+    return Refusal(f"{where}: no {kind} named '{name}'; {nearest(name, known)}")

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from targets.budgets.limits import Budgets
-from targets.budgets.line import UNITS, Line, Outcome, at_most, per_cent_more
+from targets.budgets.evidence import Evidence, Exam, Measured
+from targets.budgets.line import Line, Outcome
 from targets.errors import FAILED, PASSED, UNDECIDED
-from targets.measuring.candidate import Measured, Measurement
-from targets.stats.intervals import SURE, Estimate, judged_quantile, milliseconds, quantile_ratio, ratio
+from targets.limits import BUDGETS, Budgets
+from targets.measuring.candidate import Measurement
+from targets.stats.intervals import SURE, Estimate, ratio
 from targets.stats.paired import paired_drop
-from targets.tasks.classification import Exam, accuracy_lines, flips, numberless
+from targets.tasks.classification import flips, numberless
 
-MB = 1_000_000
 WORTH = 0.97  # of plain float's latency: who is not surely below 1 and surely above this need not be timed on
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 @dataclass(frozen=True)
@@ -47,79 +46,33 @@ class Verdict:
         return PASSED if proved else UNDECIDED
 
 
-def cost_lines(budgets: Budgets, found: Measured) -> list[Line]:
-    lines = []
-    if budgets.size_mb is not None:
-        size = found.size_bytes / MB
-        lines.append(at_most("size_mb", budgets.size_mb, "MB", Estimate(size, size, size)))
-    if budgets.memory_mb is not None:
-        if found.memory_bytes is None:
-            lines.append(
-                Line("memory_mb", budgets.memory_mb, "MB", Outcome.NOT_MEASURED, note="not readable there")
-            )
-        else:
-            peak = found.memory_bytes / MB
-            lines.append(at_most("memory_mb", budgets.memory_mb, "MB", Estimate(peak, peak, peak)))
-    return lines
-
-
-def latency_lines(budgets: Budgets, found: Measured, beside: Mapping[str, Measured]) -> list[Line]:
-    """In ms, in times the reference, against the baseline; by intervals that hold at every look at once."""
-    lines = []
-    for name, q in QUANTILES.items():
-        limit = getattr(budgets, f"{name}_ms")
-        if limit is not None and found.no_tails and q > 0.5:
-            lines.append(Line(f"{name}_ms", limit, "ms", Outcome.NOT_MEASURED, note=found.no_tails))
-        elif limit is not None:
-            lines.append(
-                at_most(f"{name}_ms", limit, "ms", milliseconds(judged_quantile(found.blocks, q, SURE)))
-            )
-    for name in ("p50", "p99"):
-        limit = getattr(budgets, f"{name}_vs_reference")
-        if limit is not None:
-            lines.append(beside_another(f"{name}_vs_reference", limit, found, beside.get("reference")))
-    if budgets.slower_than_baseline is not None:
-        limit = budgets.slower_than_baseline
-        lines.append(beside_another("slower_than_baseline", limit, found, beside.get("baseline")))
-    return lines
-
-
-def beside_another(budget: str, limit: float, found: Measured, other: Measured | None) -> Line:
-    """A latency against another's that was timed in the same rounds."""
-    unit, whose = UNITS[budget], "baseline" if budget == "slower_than_baseline" else "reference network"
-    if other is None:
-        return Line(budget, limit, unit, Outcome.NOT_MEASURED, note=f"no {whose} was timed beside it")
-    tail = budget.startswith("p99")
-    if tail and found.no_tails:
-        return Line(budget, limit, unit, Outcome.NOT_MEASURED, note=found.no_tails)
-    both = (found.blocks, other.blocks)
-    times = quantile_ratio(*both, QUANTILES["p99"], SURE) if tail else ratio(*both, SURE)
-    if unit == "%":
-        times = per_cent_more(times)
-    return at_most(budget, limit, unit, times, f"{len(found.blocks)} processes")
-
-
 def judge(measurement: Measurement, budgets: Budgets, exam: Exam) -> Verdict:
     """The fastest candidate that meets the accuracy budgets ships; it must surely be faster than plain float."""
     found = measurement.candidates
     twins = {"float": found.get("float"), "baseline": measurement.beside.get("baseline")}
-    answered = {name: one.logits for name, one in twins.items() if one is not None}
-    exam = replace(exam, references={**exam.references, **answered})
-    lines = {name: accuracy_lines(budgets, one.logits, exam, one.here) for name, one in found.items()}
-    for name, one in found.items():
-        lines[name] += numberless(one.logits)
+    answers = exam.references | {name: one.logits for name, one in twins.items() if one is not None}
+    evidence = {name: Evidence(one, exam, measurement.beside, answers) for name, one in found.items()}
+    lines = {
+        name: [
+            *(row.judge(seen, limit) for row, limit in budgets.rows("answers")),
+            *numberless(seen.candidate.logits),
+        ]
+        for name, seen in evidence.items()
+    }
     good = [name for name, mine in lines.items() if all(line.outcome is Outcome.PASS for line in mine)]
     good = without_twins(good, found, exam)
     undecided = False
     if measurement.untimed:
         ship, reason = smallest(good, found)
         reason += f"; its latency is not known: {measurement.untimed}"
-        speed, latency = None, latencies_of(unmeasured(budgets, measurement.untimed))
+        speed = None
+        latency = [row.unmeasured(limit, measurement.untimed) for row, limit in budgets.rows("latency")]
     else:
         ship, reason, speed = choose(good, found)
         undecided = choice_is_open(good, found)
-        latency = latency_lines(budgets, found[ship], measurement.beside)
-    judged = lines[ship] + latency + cost_lines(budgets, found[ship])
+        latency = [row.judge(evidence[ship], limit) for row, limit in budgets.rows("latency")]
+    costs = [row.judge(evidence[ship], limit) for row, limit in budgets.rows("cost")]
+    judged = lines[ship] + latency + costs
     if measurement.simulated:
         told = [
             replace(line, outcome=Outcome.SIMULATED, note="a stand-in for the runtime answered")
@@ -161,21 +114,22 @@ def smallest(good: list[str], found: Mapping[str, Measured]) -> tuple[str, str]:
     return ship, f"{ship} {told}"
 
 
-def latencies_of(verdict: Verdict) -> list[Line]:
-    return [line for line in verdict.lines if line.budget.startswith(("p50", "p90", "p99", "slower"))]
+def needs_clock(line: Line) -> bool:
+    """Whether more timing could change it; a line that no budget of the table gave is computed once."""
+    row = BUDGETS.get(line.budget)
+    return row is not None and row.kind == "latency"
 
 
 def sure(verdict: Verdict) -> bool:
     """Whether more timing would settle nothing: no latency is in the open, nor which candidate ships."""
     return not verdict.undecided and not any(
-        line.outcome is Outcome.INCONCLUSIVE for line in latencies_of(verdict)
+        line.outcome is Outcome.INCONCLUSIVE for line in verdict.lines if needs_clock(line)
     )
 
 
 def unmeasured(budgets: Budgets, reason: str) -> Verdict:
     """Every budget NOT MEASURED, with the reason: a skip is a value, and cannot pass."""
-    given = budgets.model_dump(exclude_none=True).items()
-    lines = [Line(name, limit, UNITS[name], Outcome.NOT_MEASURED, note=reason) for name, limit in given]
+    lines = [row.unmeasured(limit, reason) for row, limit in budgets.rows()]
     return Verdict(None, reason, lines, None)
 
 

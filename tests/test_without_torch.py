@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from support import ROOT
-from targets.budgets.limits import Budgets
+from targets.budgets.evidence import Exam
 from targets.bundle.bundle import Bundle, write_bundle
 from targets.errors import FAILED, PASSED, UNDECIDED, WRONG_INPUT
+from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
 from targets.spec.contract import Contract, write_contract
 from targets.spec.profile import Profile
-from targets.tasks.classification import Exam
 
 CLASSES = tuple("abcde")
 CONTRACT = Contract("nchw-float32", 8, CLASSES)

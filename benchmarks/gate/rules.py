@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from targets.budgets.line import Outcome, at_most, per_cent_more
+from targets.budgets.line import Outcome, outcome, per_cent_more
 from targets.stats.intervals import LOOKS, SURE, across, middle
 
 Row = dict[str, Any]
@@ -31,10 +31,10 @@ def decided(values: Sequence[float], limit: float, figure: str = "ratio") -> tup
     """What the gate says of these processes' ratios, and after how many of them. ``limit`` in per cent."""
     for look in LOOKS:
         more = per_cent_more(INTERVALS[figure](values[:look], SURE))
-        outcome = at_most("slower_than_baseline", limit, "%", more).outcome
-        if outcome is not Outcome.INCONCLUSIVE:
-            return outcome, look
-    return outcome, look
+        found = outcome("at_most", limit, more)
+        if found is not Outcome.INCONCLUSIVE:
+            break
+    return found, look
 
 
 def replays(

@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 
 from benchmarks.gate.planted import planted, working
-from targets.budgets.limits import Budgets
 from targets.diagnose.noise import bench_of
 from targets.gate.gate import Given, gate
+from targets.limits import Budgets
 from targets.progress import Bar
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile

@@ -31,7 +31,7 @@ def gate(
     model: ModelArgument,
     images: ImagesOption,
     target: TargetOption = "cpu",
-    budget: Annotated[list[str] | None, typer.Option(help="NAME=LIMIT, as in a recipe; repeat.")] = None,
+    budget: Annotated[list[str] | None, typer.Option(help="NAME=LIMIT, of retort budgets; repeat.")] = None,
     device: DeviceOption = "local",
     size: SizeOption = None,
     mean: MeanOption = None,
@@ -47,8 +47,8 @@ def gate(
 
     Example: retort gate new.onnx --images photos --baseline retort.lock --budget slower_than_baseline=5%
     """
-    from targets.budgets.limits import read_budgets
     from targets.gate.gate import gate as run
+    from targets.limits import read_budgets
     from targets.report.terminal import tell
 
     judged = given(model, images, target, device, size, mean, std)

@@ -1,4 +1,4 @@
-"""``retort targets | methods | networks | datasets``: what there is to name in a recipe."""
+"""``retort targets | methods | networks | datasets | budgets``: what there is to name in a recipe."""
 
 from __future__ import annotations
 
@@ -81,3 +81,14 @@ def datasets() -> None:
         line = (inspect.getdoc(entry.load) or "from torchvision").splitlines()[0]
         print(f"{name:<14} {entry.defaults.size} px  {line}")
     print("your own       folder = 'photos' (a folder a class), or factory = 'module:function'")
+
+
+def budgets() -> None:
+    """The budgets a recipe, a profile or --budget can set, each with its unit and meaning.
+
+    Example: retort budgets
+    """
+    from targets.limits import BUDGETS
+
+    for name, row in BUDGETS.items():
+        print(f"{name:<22} {row.direction.replace('_', ' '):<9} {row.unit:<7} {row.meaning}")

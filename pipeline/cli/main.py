@@ -186,7 +186,7 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
 
 
 JUDGES = (gate.gate, gate.compare, gate.lock, gate.layers)
-LISTS = (lists.targets, lists.methods, lists.networks, lists.datasets)
+LISTS = (lists.targets, lists.methods, lists.networks, lists.datasets, lists.budgets)
 for command in (*JUDGES, *LISTS, machine.emulator, machine.doctor):
     app.command()(command)
 

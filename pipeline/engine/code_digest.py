@@ -19,8 +19,14 @@ from pipeline.engine.store import digest
 
 ROOT = Path(__file__).parents[2]
 OWN = ("pipeline", "targets")
-# They move processes and tell people what happens; no tensor depends on them.
-NEUTRAL = ("pipeline.engine", "pipeline.training.tensorboard", "targets.errors", "targets.progress")
+# They move processes, tell people what happens, and say what is judged afterwards; no tensor depends on them.
+NEUTRAL = (
+    "pipeline.engine",
+    "pipeline.training.tensorboard",
+    "targets.errors",
+    "targets.limits",
+    "targets.progress",
+)
 NEUTRAL_PACKAGES = {"pydantic", "rich", "filelock", "typer", "jinja2", "markupsafe", "matplotlib"}
 CATALOGUES = (
     "pipeline.losses",

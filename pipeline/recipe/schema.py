@@ -20,8 +20,8 @@ from pydantic import (
 )
 
 from pipeline.data.catalogue import DATASETS
-from targets.budgets.limits import Budgets
 from targets.errors import unknown
+from targets.limits import Budgets
 
 
 class Section(BaseModel):
@@ -200,7 +200,7 @@ class Recipe(Section):
     distill: Distill = Distill()
     prune: Prune | None = None
     quantize: Quantize = Quantize()
-    budgets: Budgets = Budgets(drop_vs_float=1.0)
+    budgets: Budgets = Budgets({"drop_vs_float": 1.0})
 
     @model_validator(mode="after")
     def _student_taught(self) -> Recipe:

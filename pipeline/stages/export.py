@@ -22,7 +22,7 @@ from pipeline.engine.job import Job
 from pipeline.engine.store import write_json
 from pipeline.quantization.grid import convert
 from targets.errors import Refusal
-from targets.runner.backends import Backend
+from targets.runner.backends import backend
 from targets.spec.contract import Contract
 
 COMPARED = 64
@@ -70,8 +70,7 @@ def compare(
     What the file says is compared, operator by operator; int8 kernels that saturate are the targets' to judge.
     """
     which = data.part(VALIDATION)[:COMPARED]
-    backend = Backend(READERS[path.suffix[1:]])
-    session = backend.load(str(path), {"threads": 1, "exact": True})
+    session = backend(READERS[path.suffix[1:]]).load(str(path), {"threads": 1, "exact": True})
     expected, found = [], []
     for batch in plain_batches(data, which, 1 if path.suffix == ".tflite" else 32):
         raw = contract.prepare(data.images[batch.indices.numpy()])

@@ -9,8 +9,8 @@ from google.protobuf.message import DecodeError
 
 from targets.baselines.lock import SUFFIX, accepted
 from targets.baselines.reference_network import write_reference
-from targets.budgets.limits import Budgets
 from targets.errors import Refusal, first_line
+from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
 from targets.spec.contract import Contract, infer_contract, read_contract
 
@@ -20,7 +20,7 @@ def beside(budgets: Budgets, contract: Contract, baseline: Path | None, work: Pa
     found = []
     if baseline is not None:
         found.append(Candidate("baseline", baseline_file(baseline, contract, work), "float32"))
-    if budgets.p50_vs_reference is not None or budgets.p99_vs_reference is not None:
+    if any(row.needs == "reference" for row, _ in budgets.rows()):
         found.append(Candidate("reference", write_reference(contract, work / "reference.onnx"), "float32"))
     return found
 

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from targets.stats.intervals import Estimate
 
-UNITS = {
-    "accuracy": "%",
-    "worst_class": "%",
-    "drop_vs_teacher": "points",
-    "drop_vs_float": "points",
-    "p50_ms": "ms",
-    "p90_ms": "ms",
-    "p99_ms": "ms",
-    "p50_vs_reference": "times",
-    "p99_vs_reference": "times",
-    "slower_than_baseline": "%",
-    "drop_vs_baseline": "points",
-    "agreement_vs_baseline": "%",
-    "agreement": "%",
-    "size_mb": "MB",
-    "memory_mb": "MB",
-}
+Direction = Literal["at_most", "at_least"]
 
 
 class Outcome(Enum):
@@ -36,7 +21,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Line:
-    """One budget's judgement; ``value`` and ``estimate`` are in ``unit``."""
+    """One budget's judgement; ``limit``, the value and its interval are in ``unit``."""
 
     budget: str
     limit: float
@@ -44,20 +29,19 @@ class Line:
     outcome: Outcome
     estimate: Estimate | None = None
     note: str = ""
+    direction: Direction = "at_most"
+    meaning: str = ""
 
 
-def outcome(surely_kept: bool, surely_broken: bool) -> Outcome:
-    if surely_kept:
+def outcome(direction: Direction, limit: float, found: Estimate) -> Outcome:
+    """PASS where the whole interval keeps to the limit, FAIL where the whole interval breaks it."""
+    if direction == "at_most":
+        kept, broken = found.high <= limit, found.low > limit
+    else:
+        kept, broken = found.low >= limit, found.high < limit
+    if kept:
         return Outcome.PASS
-    return Outcome.FAIL if surely_broken else Outcome.INCONCLUSIVE
-
-
-def at_most(budget: str, limit: float, unit: str, found: Estimate, note: str = "") -> Line:
-    return Line(budget, limit, unit, outcome(found.high <= limit, found.low > limit), found, note)
-
-
-def at_least(budget: str, limit: float, unit: str, found: Estimate, note: str = "") -> Line:
-    return Line(budget, limit, unit, outcome(found.low >= limit, found.high < limit), found, note)
+    return Outcome.FAIL if broken else Outcome.INCONCLUSIVE
 
 
 def per_cent_more(times: Estimate) -> Estimate:

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import onnx
 
-from targets.budgets.limits import Budgets
-from targets.convert.target_file import derived, trtexec
-from targets.convert.tensorrt_parser import second_opinion
+from targets.budgets.evidence import Exam
+from targets.convert.target_file import derived, lowering_of
 from targets.errors import Refusal
+from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
+from targets.runner.backends import backend
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
-from targets.tasks.classification import Exam
 
 FORMAT = 3
 INDEX = "bundle.json"
@@ -67,7 +67,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         "networks": list(bundle.networks),
         "notes": bundle.notes,
     }
-    if bundle.profile.backend == "tensorrt":
+    if lowering_of(bundle.profile).command is not None:
         (folder / "NEXT.md").write_text(next_steps(bundle, folder))
     part = folder / f".{INDEX}"
     part.write_text(json.dumps(index, indent=1))
@@ -94,25 +94,27 @@ def plain_name(name: str, folder: Path) -> str:
 
 
 def write_candidate(one: Candidate, bundle: Bundle, folder: Path) -> None:
-    """The exported files; for TensorRT the lowered one, which has passed the linter."""
+    """The exported files; for a device that builds its engine itself the derived one, which has passed the linter."""
     path = folder / f"{one.name}.onnx"
     if one.lite is not None:
         place(one.lite, folder / f"{one.name}.tflite")
-    if bundle.profile.backend != "tensorrt":
+    if not backend(bundle.profile.backend).builds_there:
         place(one.model, path)
         return
     model = derived(onnx.load(one.model), one.precision, bundle.profile, ()).model
     path.unlink(missing_ok=True)
     onnx.save(model, path)
-    objections = second_opinion(path)
+    objections = lowering_of(bundle.profile).objections(path)
     if objections:
         raise Refusal(f"{bundle.profile.name}: NVIDIA's parser would not take {one.name}: {objections[0]}")
 
 
 def next_steps(bundle: Bundle, folder: Path) -> str:
     """What to do with a bundle of ONNX files for TensorRT."""
+    command = lowering_of(bundle.profile).command
+    assert command is not None, "asked only for a lowering that has one"
     commands = [
-        trtexec(one.name, one.precision, bundle.contract, bundle.profile) for one in bundle.candidates
+        command(one.name, one.precision, bundle.contract, bundle.profile) for one in bundle.candidates
     ]
     return "\n".join(
         [

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from targets.baselines.baseline import beside
-from targets.budgets.line import Line, at_most
+from targets.budgets.line import Line, outcome
 from targets.bundle.agreement_matrix import Proof, certificate
 from targets.bundle.bundle import Bundle
 from targets.errors import Unmeasurable
@@ -18,6 +18,10 @@ from targets.report.table import compose, target_table
 from targets.stats.intervals import Estimate
 from targets.verdict import judge, sure, unmeasured
 
+GOALS = {
+    "macs": "multiply-adds of the pruned student, the recipe's goal",
+    "latency": "int8 latency of the pruned student while it was cut, the recipe's goal",
+}
 NOTES = ("made_by",)  # what a report takes over from a bundle as it is
 
 
@@ -62,8 +66,10 @@ def goal_lines(notes: Mapping[str, Any]) -> list[Line]:
     """The recipe's own goals for a cut network, as budgets: one that was missed fails."""
     lines = []
     for cut in (row["cut"] for row in notes.get("made_by", ()) if "cut" in row):
-        reached = Estimate(cut["reached"], cut["reached"], cut["reached"])
-        lines.append(at_most(f"pruned_{cut['goal']}", cut["share"], "times", reached, "the uncut student's"))
+        reached, goal = Estimate(cut["reached"], cut["reached"], cut["reached"]), cut["goal"]
+        result = outcome("at_most", cut["share"], reached)
+        row = f"pruned_{goal}", cut["share"], "times", result, reached, "the uncut student's"
+        lines.append(Line(*row, meaning=GOALS[goal]))
     return lines
 
 

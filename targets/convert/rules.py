@@ -38,6 +38,5 @@ ONNXRUNTIME = Rules(
     rewrites=("zero_pad", "hard_activation", "gelu", "mean_of_map", "linear"),
     bias=True,
 )
-FUSING = Rules(swallowed=UNARY)
-# A .tflite has a pair on every rounded tensor, as torch's graph has, and its reference is the same.
-RULES = {"onnxruntime": ONNXRUNTIME, "openvino": FUSING, "tensorrt": FUSING, "litert": Rules()}
+FUSING = Rules(swallowed=UNARY)  # OpenVINO and TensorRT
+EVERYWHERE = Rules()  # as it was exported: a .tflite is made of torch's graph, which has every pair

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import onnx
 
 from targets.convert.forms import choose
 from targets.convert.int8_file import placed
-from targets.convert.rules import RULES
+from targets.convert.rules import EVERYWHERE, FUSING, ONNXRUNTIME, Rules
 from targets.convert.tensorrt_lint import lint
 from targets.convert.tensorrt_lowering import lowered
+from targets.convert.tensorrt_parser import second_opinion
 from targets.errors import Refusal
+from targets.runner.backends import backend
 from targets.runner.backends.trtexec import JETPACK
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
@@ -32,26 +35,16 @@ class Derived:
     left_float: dict[str, str]
 
 
-def derived(model: onnx.ModelProto, precision: str, profile: Profile, features: Sequence[str]) -> Derived:
-    """The model as the target wants it; ``features`` are the processor's.
-
-    Raises Refusal for what TensorRT's parser would not take, with the node and the mend.
-    """
-    form, left = "none", dict[str, str]()
-    if precision == "int8":
-        form = "none" if profile.backend == "tensorrt" else choose(profile.rewrite, features)
-        model, left = placed(model, RULES[profile.backend], form)
-    if profile.backend == "tensorrt":
-        model, form = lowered(model, profile.tensorrt), f"tensorrt-{profile.tensorrt}"
-        findings = lint(model, profile.tensorrt)
-        if findings:
-            more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-            raise Refusal(
-                f"{profile.name}: TensorRT {profile.tensorrt} would not take it: {findings[0]}{more}"
-            )
-        if precision == "native" and profile.tensorrt in STRONGLY_TYPED:
-            return Derived(half(model), f"{form}-fp16", left)
-    return Derived(model, form, left)
+def lowered_for_tensorrt(file: Derived, precision: str, profile: Profile) -> Derived:
+    """Raises Refusal for what TensorRT's parser would not take, with the node and the mend."""
+    model, form = lowered(file.model, profile.tensorrt), f"tensorrt-{profile.tensorrt}"
+    findings = lint(model, profile.tensorrt)
+    if findings:
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise Refusal(f"{profile.name}: TensorRT {profile.tensorrt} would not take it: {findings[0]}{more}")
+    if precision == "native" and profile.tensorrt in STRONGLY_TYPED:
+        return Derived(half(model), f"{form}-fp16", file.left_float)
+    return Derived(model, form, file.left_float)
 
 
 def half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -74,3 +67,37 @@ def trtexec(name: str, precision: str, contract: Contract, profile: Profile) -> 
         flags = FLAGS[precision]
     files = [f"--onnx={name}.onnx", f"--saveEngine={name}.engine", f"--exportTimes={name}.times.json"]
     return " ".join([JETPACK, *files, *flags, *shapes, "--warmUp=500", "--duration=10"])
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """How a backend's file is derived, and, where its vendor has tools for it, their word and command."""
+
+    rules: Rules
+    form: str | None = None  # of its bytes, whatever the processor; None: the profile's rewrite says it
+    finish: Callable[[Derived, str, Profile], Derived] = lambda file, precision, profile: file
+    objections: Callable[[Path], list[str] | None] = lambda path: None
+    command: Callable[[str, str, Contract, Profile], str] | None = None
+
+
+LOWERINGS = {
+    "everywhere": Lowering(EVERYWHERE),
+    "kernels": Lowering(ONNXRUNTIME),
+    "fusing": Lowering(FUSING),
+    "tensorrt": Lowering(FUSING, "none", lowered_for_tensorrt, second_opinion, trtexec),
+}
+
+
+def lowering_of(profile: Profile) -> Lowering:
+    return LOWERINGS[backend(profile.backend).lowering]
+
+
+def derived(model: onnx.ModelProto, precision: str, profile: Profile, features: Sequence[str]) -> Derived:
+    """The model as the target wants it; ``features`` are the processor's. Raises Refusal."""
+    lowering = lowering_of(profile)
+    file = Derived(model, "none", {})
+    if precision == "int8":
+        form = lowering.form or choose(profile.rewrite, features)
+        placed_model, left = placed(model, lowering.rules, form)
+        file = Derived(placed_model, form, left)
+    return lowering.finish(file, precision, profile)

@@ -7,57 +7,22 @@ tells the median, so no tail is known.
 from __future__ import annotations
 
 import random
-import re
 import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from targets.devices.base import Local, printable
 from targets.errors import Unmeasurable
+from targets.runner.backends import backend
 from targets.runner.environment import FEATURES
 
 PLACE = "/data/local/tmp/retort"
-CALLS = 20  # at least, in a process
 NO_TAILS = "the phone's tool tells the median of a process, and no tail"
-
-
-@dataclass(frozen=True)
-class Tool:
-    """A runtime's own timing program: its words, and where its figures stand in what it prints."""
-
-    program: str
-    words: Callable[[str, int, float], list[str]]  # of a model's file, threads, seconds
-    median: str
-    unit: float  # of its median, in seconds
-
-    def seconds(self, printed: str) -> float | None:
-        """The median of a call; of several such lines the last, which comes after the warm-up."""
-        found = re.findall(self.median, printed, re.MULTILINE)
-        return float(found[-1]) * self.unit if found else None
-
-
-def perf_test(model: str, threads: int, seconds: float) -> list[str]:
-    mode = ["-m", "duration", "-t", str(max(1, round(seconds)))]
-    return [*mode, "-x", str(threads), "-y", "1", "-I", model, "/dev/null"]
-
-
-def benchmark_model(model: str, threads: int, seconds: float) -> list[str]:
-    times = [f"--min_secs={seconds:.2f}", f"--num_runs={CALLS}", "--warmup_runs=5"]
-    return [f"--graph={model}", f"--num_threads={threads}", *times]
-
-
-# The lines as tensorflow's stats_calculator.h and onnxruntime's performance_runner.h print them (read); an older
-# benchmark_model prints no median, and its mean is no stand-in for one.
-TOOLS = {
-    "litert": Tool("benchmark_model", benchmark_model, r"^count=.*\bmedian=([\d.e+]+)", 1e-6),
-    "onnxruntime": Tool("onnxruntime_perf_test", perf_test, r"^P50 Latency(?: is|:) ([\d.e+-]+) s", 1.0),
-}
 
 
 class Phone(Local):
@@ -121,15 +86,16 @@ class Phone(Local):
 
     def clock(self, job: dict[str, Any]) -> dict[str, Any]:
         """Each engine in a process of its own, in an order drawn anew."""
-        if job["backend"] not in TOOLS:
+        tool = backend(job["backend"]).phone
+        if tool is None:
             raise Unmeasurable(f"adb://{self.serial}: no tool is known that times {job['backend']} there")
         if job["tool"] is None:
             raise Unmeasurable(
                 f"adb://{self.serial}: what shall time there? Give a profile of your own"
-                f' extends = and tool = "path/to/{TOOLS[job["backend"]].program}", built for the phone'
+                f' extends = and tool = "path/to/{tool.program}", built for the phone'
             )
         self.shell("chmod", "755", self.send(Path(job["tool"]), "tool"))
-        tool, names, blocks = TOOLS[job["backend"]], list(job["engines"]), {}
+        names, blocks = list(job["engines"]), {}
         random.Random(job["seed"]).shuffle(names)
         for name in names:
             one = job["engines"][name]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from targets.errors import Unmeasurable
+from targets.runner.backends import OWN
 
 RUNNER = Path(__file__).parent.with_name("runner")
 # ONNX Runtime would leave a number for the machine in the user's home and send what it does to its vendor.
@@ -29,6 +30,14 @@ class Device(Protocol):
         ...
 
     def get(self, name: str, file: Path) -> None: ...
+
+
+def backend_job(device: Device, name: str) -> dict[str, Any]:
+    """The part of every job that says which backend does it; the file of a registered one is put there first."""
+    file = Path(OWN[name]) if name in OWN else None
+    if file is not None:
+        device.put(file, file.name)
+    return {"backend": name, "backend_file": file and file.name}
 
 
 class RunnerFolder(ABC):

@@ -11,9 +11,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from targets.devices.base import backend_job
 from targets.devices.connect import open_device
 from targets.errors import FAILED, PASSED, UNDECIDED, Refusal
-from targets.runner.backends import BACKENDS, Backend
+from targets.runner.backends import BACKENDS, backend
 from targets.spec.contract import Contract
 
 SIZE, CLASSES, IMAGES = 8, 4, 6
@@ -62,13 +63,13 @@ def examine_backend(name: str) -> Finding:
     contract = Contract("nchw-float32", SIZE, ())
     images = np.random.default_rng(1).integers(0, 256, (IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
     (expected,) = ReferenceEvaluator(proto).run(None, {"images": contract.prepare(images)})
-    job = {"backend": name, "options": OPTIONS, "images": "i.npy", "feed": contract.feed()}
     with tempfile.TemporaryDirectory(prefix="retort-") as folder, open_device("local") as device:
         model, asked, answers = (Path(folder) / part for part in ("m.onnx", "i.npy", "a.npy"))
         onnx.save(proto, model)
         np.save(asked, images)
         device.put(model, "m.onnx")
         device.put(asked, "i.npy")
+        job = {**backend_job(device, name), "options": OPTIONS, "images": "i.npy", "feed": contract.feed()}
         try:
             device.run({**job, "do": "build", "model": "m.onnx", "engine": "m.engine"})
             device.run({**job, "do": "answer", "engine": "m.engine", "answers": "a.npy"})
@@ -82,7 +83,7 @@ def examine_backend(name: str) -> Finding:
 
 def examine_all() -> tuple[list[Finding], int]:
     """Of each runtime that takes ONNX files, and the exit status: wrong answers fail, no runtime is undecided."""
-    findings = [examine_backend(name) for name in BACKENDS if "onnx" in Backend(name).files]
+    findings = [examine_backend(name) for name in BACKENDS if "onnx" in backend(name).files]
     if any(finding.ok is False for finding in findings):
         return findings, FAILED
     return findings, PASSED if any(finding.ok for finding in findings) else UNDECIDED

@@ -17,6 +17,7 @@ from targets.errors import Unmeasurable
 from targets.gate.gate import Given, asked
 from targets.measuring.bench import Bench
 from targets.measuring.candidate import Candidate
+from targets.runner.backends import REFERENCE, backend
 from targets.runner.backends.ort import HEAVY
 
 IMAGES = 16
@@ -62,7 +63,7 @@ def exposed(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def layers(given: Given) -> list[Parting]:
     """Each tensor of a few images, as the device computes it and as ONNX Runtime does here, in the file's order."""
-    if given.profile.format != "onnx" or given.profile.backend == "tensorrt":
+    if given.profile.format != "onnx" or not backend(given.profile.backend).shows_tensors:
         raise Unmeasurable(f"{given.profile.name}: its runtime shows no tensors on the way, only answers")
     with asked(given) as ask, open_device(given.device) as device:
         few, opened = ask.work / "few.npy", ask.work / "opened.onnx"
@@ -72,7 +73,7 @@ def layers(given: Given) -> list[Parting]:
         bench = Bench(device, given.profile, ask.contract, few, ask.work)
         there = traced(bench, opened)
         with tempfile.TemporaryDirectory(prefix="retort-") as folder:
-            profile = given.profile.model_copy(update={"backend": "onnxruntime"})
+            profile = given.profile.model_copy(update={"backend": REFERENCE})
             here = traced(Bench(Local(Path(folder)), profile, ask.contract, few, ask.work), opened)
     kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
     names = [name for node in model.graph.node for name in node.output if name in kinds]

@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from targets.baselines.baseline import baseline_file
+from targets.budgets.cost import MB
+from targets.budgets.evidence import Exam, Measured
 from targets.budgets.line import per_cent_more, points
 from targets.gate.gate import CANDIDATE, Given, asked
-from targets.measuring.candidate import Candidate, Measured, Measurement
+from targets.measuring.candidate import Candidate, Measurement
 from targets.measuring.measure import measure
 from targets.report.terminal import figures
 from targets.stats.intervals import SURE, Blocks, Estimate, milliseconds, quantile, quantile_ratio, ratio
 from targets.stats.paired import paired_drop
-from targets.tasks.classification import Exam, flips, right_answers, same_answers
-from targets.verdict import MB
+from targets.tasks.classification import flips, right_answers, same_answers
 
 Against = Callable[[Blocks, Blocks, float], Estimate]
 PRECISE = 0.01  # half an interval of a ratio of latencies that is enough to be told

@@ -14,9 +14,10 @@ import onnx
 
 from targets.baselines.baseline import beside, load
 from targets.baselines.lock import Lock, lock_of
-from targets.budgets.limits import Budgets
+from targets.budgets.evidence import Exam
 from targets.errors import Refusal, Unmeasurable
 from targets.image_folder import LazyImages, class_folders, save_images
+from targets.limits import Budgets
 from targets.measuring.candidate import Candidate, Measurement
 from targets.measuring.measure import measure
 from targets.progress import track
@@ -24,7 +25,7 @@ from targets.report.table import compose, target_table, write_report
 from targets.spec.contract import Contract, infer_contract, read_contract
 from targets.spec.profile import Profile
 from targets.stats.intervals import ratio, share
-from targets.tasks.classification import Exam, numberless, right_answers
+from targets.tasks.classification import numberless, right_answers
 from targets.verdict import judge, sure
 
 # Not the file's name: it could be that of one timed beside it.
@@ -79,7 +80,7 @@ def gate(
     ``accept``: what is not measured may pass.
     """
     budgets = budgets.over(given.profile.budgets)
-    if not budgets.model_dump(exclude_none=True):
+    if not budgets.root:
         raise Refusal(
             "gate: no budget to judge by; give --budget p99_ms=8 or another, or a profile with budgets"
         )
@@ -110,7 +111,7 @@ def measured(
 def lock(given: Given, path: Path) -> Lock:
     """Measure a file beside the reference network and say what to keep of it."""
     begun = lock_of(given.model, path)
-    budgets = Budgets(p50_vs_reference=1.0)  # so that the reference network is there; nothing is judged
+    budgets = Budgets({"p50_vs_reference": 1.0})  # so that the reference network is there; nothing is judged
     with asked(given) as ask:
         others = beside(budgets, ask.contract, None, ask.work)
         found = measured(given, ask, others, ask.work / "out", lambda so_far: True)

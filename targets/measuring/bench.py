@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from targets.convert.mobile import on_arm, packed
 from targets.convert.saturation import saturation
 from targets.convert.target_file import derived
-from targets.devices.base import Device, Local
+from targets.devices.base import Device, Local, backend_job
 from targets.errors import Unmeasurable
 from targets.measuring.candidate import Candidate
-from targets.runner.backends import Backend
+from targets.runner.backends import backend
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
 
@@ -31,9 +31,9 @@ class Bench:
         self, device: Device, profile: Profile, contract: Contract, images: Path, work: Path
     ) -> None:
         self.device, self.profile, self.images, self.work = device, profile, images, work
-        self.shapes = contract.shape(profile.batch)
+        self.shapes, self.runtime = contract.shape(profile.batch), backend(profile.backend)
         self.base: dict[str, Any] = {
-            "backend": profile.backend,
+            **backend_job(device, profile.backend),
             "format": profile.format,
             "tool": str(profile.tool) if profile.tool else None,
             "images": "images.npy",
@@ -49,14 +49,8 @@ class Bench:
         return self.device.run({**self.base, "do": what, **more})
 
     def options(self, one: Candidate) -> dict[str, Any]:
-        known: dict[str, Any] = {
-            "threads": self.profile.threads,
-            "batch": self.profile.batch,
-            "precision": one.precision,
-        }
-        if self.profile.backend == "tensorrt":
-            known |= {"tensorrt": self.profile.tensorrt, "cache": self.profile.engine_cache}
-        return known
+        keys = ("threads", "batch", *self.runtime.options)
+        return {"precision": one.precision, **{key: getattr(self.profile, key) for key in keys}}
 
     def artifact(self, one: Candidate) -> Path:
         """The candidate's file in the form that this target runs."""
@@ -75,7 +69,7 @@ class Bench:
         if one.precision == "int8":
             known = {"saturation": saturation(file.model, file.form), "left_float": file.left_float}
         known |= packed(one.name, one.lite, self.reference(one), self.artifact(one))
-        if self.profile.backend == "onnxruntime" and (self.profile.format == "ort" or "asimd" in features):
+        if self.runtime.fuses_for_arm and (self.profile.format == "ort" or "asimd" in features):
             known |= on_arm(self.reference(one))
         self.device.put(self.artifact(one), self.artifact(one).name)
         job = {"model": self.artifact(one).name, "engine": f"{one.name}.engine", "options": self.options(one)}
@@ -114,6 +108,6 @@ class Bench:
 
     def vendor(self, one: Candidate) -> dict[str, Any]:
         """The figures of the vendor's own tool for the same engine, where there is one; to look at, not to judge."""
-        if Backend(self.profile.backend).vendor is None:
+        if self.runtime.vendor is None:
             return {}
         return {"vendor": self.do("vendor", engine=f"{one.name}.engine", shapes=self.shapes)["vendor"]}

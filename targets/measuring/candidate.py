@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from targets.budgets.evidence import Measured, Method
 from targets.runner.backends import Precision
-
-Blocks = list[list[list[float]]]  # processes, blocks, seconds
-Method = Literal["", "ptq", "qat"]  # how an int8 network came to its grid: calibrated, or trained on it
 
 
 @dataclass(frozen=True)
@@ -30,23 +25,6 @@ class Candidate:
     network: str = ""  # whose weights these are: a name of the report's networks
     lite: Path | None = None  # the same tensors as a .tflite, for LiteRT, which takes no ONNX file
     method: Method = ""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one candidate showed on the device."""
-
-    artifact: Path
-    size_bytes: int
-    memory_bytes: int | None
-    logits: NDArray[np.float32]  # (N, classes)
-    blocks: Blocks
-    facts: dict[str, Any]  # of the build: operators that run, and how
-    network: str = ""
-    precision: Precision = "float32"
-    method: Method = ""
-    no_tails: str = ""  # why only medians are known of its times, where that is so
-    here: NDArray[np.float32] | None = None  # what ONNX Runtime answers on this machine with the same weights
 
 
 @dataclass(frozen=True)

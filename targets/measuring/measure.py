@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from targets.budgets.evidence import Measured
 from targets.convert.mobile import OPERATORS
 from targets.devices.base import Local
 from targets.devices.connect import open_device
 from targets.measuring.bench import Bench
-from targets.measuring.candidate import Candidate, Measured, Measurement
+from targets.measuring.candidate import Candidate, Measurement
 from targets.measuring.throttling import heat
 from targets.progress import Bar
+from targets.runner.backends import REFERENCE
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
 from targets.stats.intervals import ERROR, LOOKS, until_sure
@@ -43,9 +45,9 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="retort-") as work, open_device(device_name) as device, bar:
         bench = Bench(device, profile, contract, images, Path(work))
         seen = untimed(bench, everything, out, bar)
-        elsewhere = device_name != "local" or (profile.backend, profile.format) != ("onnxruntime", "onnx")
+        same_job = device_name == "local" and reference_job(bench) == bench.base
         for one in candidates:
-            here = answers_here(bench, one) if elsewhere else seen[one.name].logits
+            here = seen[one.name].logits if same_job else answers_here(bench, one)
             seen[one.name] = replace(seen[one.name], here=here)
         names = [one.name for one in beside]
         if bench.untimed:
@@ -69,9 +71,14 @@ def measure(
     return so_far(timed)
 
 
+def reference_job(bench: Bench) -> dict[str, Any]:
+    """What answers on this machine are taken by, to compare the device's with."""
+    return {**bench.base, "backend": REFERENCE, "backend_file": None, "format": "onnx"}
+
+
 def answers_here(bench: Bench, one: Candidate) -> NDArray[np.float32]:
     """What ONNX Runtime on this machine's processor makes of the very tensors that the device runs."""
-    job = {**bench.base, "backend": "onnxruntime", "options": bench.options(one)}
+    job = {**reference_job(bench), "options": bench.options(one)}
     with tempfile.TemporaryDirectory(prefix="retort-") as folder:
         device = Local(Path(folder))
         device.put(bench.images, "images.npy")

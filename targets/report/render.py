@@ -21,32 +21,6 @@ from targets.report.terminal import WORDS, amount, headline
 
 Table = dict[str, Any]
 
-AT_LEAST = (
-    "accuracy",
-    "worst_class",
-    "agreement",
-    "agreement_vs_baseline",
-)  # every other budget is a limit from above
-MEANINGS = {
-    "accuracy": "share of the test images that are answered right",
-    "drop_vs_teacher": "accuracy lost against the teacher",
-    "drop_vs_float": "accuracy lost against the float candidate",
-    "worst_class": "recall of the weakest class",
-    "p50_ms": "half of the calls take at most this long",
-    "p90_ms": "90 of 100 calls take at most this long",
-    "p99_ms": "99 of 100 calls take at most this long",
-    "p50_vs_reference": "latency in times the reference network's, medians",
-    "p99_vs_reference": "latency in times the reference network's, 99 of 100 calls",
-    "slower_than_baseline": "latency beyond the baseline's, timed in the same rounds",
-    "drop_vs_baseline": "accuracy lost against the baseline",
-    "agreement_vs_baseline": "share of the test images that are answered as the baseline does",
-    "agreement": "share of the test images that are answered as ONNX Runtime does here with the same weights",
-    "size_mb": "size of the file",
-    "memory_mb": "peak memory of the process that runs it",
-    "finite": "every answer is a number",
-    "pruned_macs": "multiply-adds of the pruned student, the recipe's goal",
-    "pruned_latency": "int8 latency of the pruned student while it was cut, the recipe's goal",
-}
 # What XML cannot hold and UTF-8 cannot write: control characters and halves of surrogate pairs.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -63,13 +37,8 @@ def printable(value: Any) -> Any:
 def budget_cells(line: Table) -> Table:
     """A budget line's limit and value, with the figures it takes to see on which side the interval lies."""
     limit, found = line["limit"], line["estimate"]
-    sign = "≥" if line["budget"] in AT_LEAST else "≤"
-    shown: Table = {
-        **line,
-        "limit": f"{sign} {limit:,g}",
-        "meaning": MEANINGS.get(line["budget"], ""),
-        "found": None,
-    }
+    sign = {"at_least": "≥", "at_most": "≤"}[line["direction"]]
+    shown: Table = {**line, "limit": f"{sign} {limit:,g}", "found": None}
     if found is None:
         return shown
     ends = [end for end in found.values() if math.isfinite(end)]

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from targets.budgets.evidence import Exam, Measured
+from targets.budgets.latency import QUANTILES
 from targets.budgets.line import Line
 from targets.errors import FAILED, PASSED, UNDECIDED
-from targets.measuring.candidate import Measured, Measurement
+from targets.measuring.candidate import Measurement
 from targets.report import render, strips
 from targets.spec.profile import Profile
 from targets.stats.intervals import milliseconds, quantile, share
-from targets.tasks.classification import Exam, recalls, right_answers, same_answers
-from targets.verdict import QUANTILES, Verdict, plain_float
+from targets.tasks.classification import recalls, right_answers, same_answers
+from targets.verdict import Verdict, plain_float
 
 VERSION = version("retort")
 KEPT_TIMES = 2000  # of each candidate, evenly spread, for the picture of the distribution

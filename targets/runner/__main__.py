@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Backend, Session
+from .backends import Runtime, Session, backend, register
 from .clock import rounds, sustained, timer_facts
 from .environment import environment, memory_peak, state
 
@@ -54,19 +54,19 @@ class Images:
             yield self.batch(start, size)
 
 
-def build(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
+def build(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     """Make the engine of a model: ``{"model", "engine"}``."""
-    return {"facts": backend.build(job["model"], job["options"], job["engine"])}
+    return {"facts": runtime.build(job["model"], job["options"], job["engine"])}
 
 
-def answer(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
+def answer(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     """Answer every image with one engine: ``{"engine", "images", "feed", "answers"}``.
 
     One engine a process, so that the peak of memory is its own.
     """
     feed = job["feed"]
     images = Images(job["images"], feed)
-    session = backend.load(job["engine"], job["options"])
+    session = runtime.load(job["engine"], job["options"])
     answers: list[Any] = []
     for batch in images.batches(job["options"]["batch"]):
         answers.append(session({feed["input"]: batch})[feed["output"]])
@@ -74,27 +74,27 @@ def answer(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
     return {"memory_bytes": memory_peak(), "images": len(images)}
 
 
-def trace(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
+def trace(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     """Every tensor that a model gives: ``{"model", "engine", "images", "feed", "answers"}``."""
-    backend.build(job["model"], job["options"], job["engine"])
-    images, session = Images(job["images"], job["feed"]), backend.load(job["engine"], job["options"])
+    runtime.build(job["model"], job["options"], job["engine"])
+    images, session = Images(job["images"], job["feed"]), runtime.load(job["engine"], job["options"])
     found = [session({job["feed"]["input"]: batch}) for batch in images.batches(job["options"]["batch"])]
     tensors: dict[str, Any] = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
     np.savez(job["answers"], **tensors)
     return {"images": len(images)}
 
 
-def clock(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
+def clock(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     """Time engines in turns: ``{"engines": {name: {"engine", "options"}}, "images", "feed", "seconds", "seed"}``."""
-    return {"blocks": rounds(callers(job, backend), job["seconds"], job["seed"]), "timer": timer_facts()}
+    return {"blocks": rounds(callers(job, runtime), job["seconds"], job["seed"]), "timer": timer_facts()}
 
 
-def sustain(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
+def sustain(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     """The same without a pause, for what heat does; of each window its medians alone."""
-    return {"windows": sustained(callers(job, backend), job["seconds"], job["seed"], state)}
+    return {"windows": sustained(callers(job, runtime), job["seconds"], job["seed"], state)}
 
 
-def callers(job: dict[str, Any], backend: Backend) -> dict[str, Callable[[], object]]:
+def callers(job: dict[str, Any], runtime: Runtime) -> dict[str, Callable[[], object]]:
     """A call of each engine, each with the same images in turn."""
     feed = job["feed"]
     images = Images(job["images"], feed)
@@ -115,16 +115,16 @@ def callers(job: dict[str, Any], backend: Backend) -> dict[str, Callable[[], obj
         return call
 
     shuffle.shuffle(engines)  # where a session lies in memory is luck: draw it anew in each process
-    return {name: caller(backend.load(one["engine"], one["options"])) for name, one in engines}
+    return {name: caller(runtime.load(one["engine"], one["options"])) for name, one in engines}
 
 
-def vendor(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
+def vendor(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     """The vendor's own figures for an engine: ``{"engine", "shapes"}``."""
-    assert backend.vendor is not None, "asked only of a backend that has it"
-    return {"vendor": backend.vendor(job["engine"], job["shapes"])}
+    assert runtime.vendor is not None, "asked only of a backend that has it"
+    return {"vendor": runtime.vendor(job["engine"], job["shapes"])}
 
 
-def look(job: dict[str, Any], backend: Backend) -> dict[str, Any]:
+def look(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     """Nothing but the environment, which every result carries."""
     return {}
 
@@ -143,14 +143,16 @@ JOBS = {
 def main(path: str) -> int:
     with open(path) as file:
         job = json.load(file)
-    backend = Backend(job["backend"])
-    why = backend.missing()
+    if job.get("backend_file"):
+        register(job["backend"], job["backend_file"])
+    runtime = backend(job["backend"])
+    why = runtime.missing()
     result: dict[str, Any] = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     if why is not None:
         result["missing"] = why
     else:
         result["before"] = environment()
-        result.update(JOBS[job["do"]](job, backend))
+        result.update(JOBS[job["do"]](job, runtime))
         result["after"] = environment()
     part = job["result"] + ".part"
     with open(part, "w") as file:

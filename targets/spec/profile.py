@@ -7,11 +7,19 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-from targets.budgets.limits import Budgets
 from targets.errors import Refusal, unknown
-from targets.runner.backends import Backend
+from targets.limits import Budgets
+from targets.runner.backends import BACKENDS, backend
 from targets.spec.contract import Layout
 
 BUILT_IN = Path(__file__).with_name("profiles")
@@ -24,6 +32,12 @@ def spell(value: object) -> object:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else value
 
 
+def known_backend(name: str) -> str:
+    if name not in BACKENDS:
+        raise ValueError(str(unknown("backend", name, BACKENDS, "backend")))
+    return name
+
+
 class Profile(BaseModel):
     """How to build for a target and how to measure there."""
 
@@ -33,7 +47,7 @@ class Profile(BaseModel):
         pattern=r"^[^/\\\x00.][^/\\\x00]*$", description="also that of its folder in the report"
     )
     about: str
-    backend: Literal["onnxruntime", "openvino", "tensorrt", "litert"]
+    backend: Annotated[str, AfterValidator(known_backend)]
     format: Literal["onnx", "ort", "tflite"] = Field("onnx", description="of the file that ships")
     remote: bool = Field(False, description="the device is another machine than the one that builds")
     stand_in: bool = Field(False, description="without a device, this machine answers in its place, untimed")
@@ -54,7 +68,7 @@ class Profile(BaseModel):
 
     @model_validator(mode="after")
     def _format_of_the_backend(self) -> Profile:
-        if self.format not in Backend(self.backend).files:
+        if self.format not in backend(self.backend).files:
             raise ValueError(f"{self.backend} takes no .{self.format}")
         return self
 

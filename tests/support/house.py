@@ -19,6 +19,7 @@ ROOMS = (
     "targets.stats",
     "targets.budgets",
     "targets.tasks",
+    "targets.limits",
     "targets.spec",
     "targets.devices",
     "targets.convert",

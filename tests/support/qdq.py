@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from targets.convert.int8_file import placed
-from targets.convert.rules import Rules
+from targets.convert.rules import EVERYWHERE
 
 SHAPE = (2, 4, 8, 8)
 Floats = NDArray[np.float32]
@@ -104,7 +104,7 @@ def network(steps: list[str], seed: int, scale: float = 0.05) -> onnx.ModelProto
 
 def regridded(model: onnx.ModelProto, form: str) -> onnx.ModelProto:
     """The model in another form of bytes, with a pair on every tensor that had one."""
-    return placed(model, Rules(), form)[0]
+    return placed(model, EVERYWHERE, form)[0]
 
 
 def images(seed: int) -> Floats:

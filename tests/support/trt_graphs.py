@@ -32,9 +32,8 @@ def oldest() -> ModelProto:
     net = Net(2)
     weights = net.constant(net.generator.normal(0, 1, (4, 4, 3, 3)).astype(np.float32))
     scales, zeros = net.constant(np.full(4, 0.02, np.float32)), net.constant(np.zeros(4, np.int8))
-    kernel = net.op(
-        "DequantizeLinear", net.op("QuantizeLinear", weights, scales, zeros, axis=0), scales, zeros, axis=0
-    )
+    grid = net.op("QuantizeLinear", weights, scales, zeros, axis=0)
+    kernel = net.op("DequantizeLinear", grid, scales, zeros, axis=0)
     x = net.op("Conv", net.quantized("images", 0.05), kernel, pads=[1, 1, 1, 1])
     return of_opset(net.model(x, ["batch", *SHAPE[1:]]), 17)
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from targets.budgets.limits import Budgets
+from targets.budgets.evidence import Exam, Measured
 from targets.budgets.line import Outcome
-from targets.measuring.candidate import Measured, Measurement
-from targets.tasks.classification import Exam
+from targets.limits import Budgets
+from targets.measuring.candidate import Measurement
 from targets.verdict import Verdict, judge
 
 PASS, FAIL, INCONCLUSIVE, NOT_MEASURED, _ = Outcome

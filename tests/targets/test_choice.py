@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from support.verdicts import CLASSES, FAIL, answers, judged, measured
+from targets.budgets.evidence import Exam, Measured, Method
 from targets.errors import FAILED
-from targets.measuring.candidate import Measured, Method
-from targets.tasks.classification import Exam
 from targets.verdict import sure
 
 NAN = np.full_like(answers([]), np.nan)

@@ -20,11 +20,10 @@ from support.verdicts import (
     judged,
     measured,
 )
-from targets.budgets.limits import Budgets
-from targets.budgets.line import UNITS, Outcome
+from targets.budgets.evidence import Exam, Measured
+from targets.budgets.line import Outcome
 from targets.errors import FAILED, PASSED, UNDECIDED
-from targets.measuring.candidate import Measured
-from targets.tasks.classification import Exam
+from targets.limits import BUDGETS, Budgets
 from targets.verdict import unmeasured
 
 TABLE = [
@@ -79,7 +78,7 @@ def test_outcome_of_a_budget(budget: str, limit: float, found: Measured, expecte
 
 
 def test_the_table_has_a_row_for_every_budget() -> None:
-    assert {row[0] for row in TABLE} == set(Budgets.model_fields)
+    assert {row[0] for row in TABLE} == set(BUDGETS)
 
 
 @pytest.mark.parametrize("against", ["teacher", "float"])
@@ -247,7 +246,7 @@ def test_float_loses_nothing_against_itself_however_few_the_images() -> None:
     assert (verdict.ship, verdict.status) == ("float", PASSED)
 
 
-EVERY = dict.fromkeys(Budgets.model_fields, 1.0)
+EVERY = dict.fromkeys(BUDGETS, 1.0)
 
 
 def test_what_was_not_measured_has_all_its_budgets_open() -> None:
@@ -260,7 +259,7 @@ def test_what_was_not_measured_has_all_its_budgets_open() -> None:
 
 def test_units_are_the_same_measured_or_not() -> None:
     lines = judged(EVERY, {"int8": measured(GOOD)}).lines
-    assert {line.budget: line.unit for line in lines} == UNITS
+    assert {line.budget: line.unit for line in lines} == {row.name: row.unit for row in BUDGETS.values()}
     assert [line.budget for line in unmeasured(Budgets.model_validate(EVERY), "").lines] == list(EVERY)
 
 

@@ -6,10 +6,9 @@ import collections
 import shutil
 from typing import Any
 
-from . import Arrays, Session
+from . import Arrays, PhoneTool, Runtime, Session
 
-PRECISIONS = ("float32", "int8")
-FILES = ("tflite",)
+CALLS = 20  # at least, in a process of its own timing program
 HEAVY = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "TRANSPOSE_CONV")
 # What moves numbers into the grid and out of it, or says who computes.
 BESIDE = ("QUANTIZE", "DEQUANTIZE", "DELEGATE")
@@ -58,3 +57,21 @@ def load(engine: str, options: dict[str, Any]) -> Session:
         return {name: made.get_tensor(index) for name, index in outputs.items()}
 
     return run
+
+
+def benchmark_model(model: str, threads: int, seconds: float) -> list[str]:
+    times = ["--min_secs=%.2f" % seconds, "--num_runs=%d" % CALLS, "--warmup_runs=5"]
+    return ["--graph=" + model, "--num_threads=%d" % threads, *times]
+
+
+BACKEND = Runtime(
+    name="litert",
+    files=("tflite",),
+    precisions=("float32", "int8"),
+    missing=missing,
+    build=build,
+    load=load,
+    # The line as tensorflow's stats_calculator.h prints it (read); an older benchmark_model prints no median, and its
+    # mean is no stand-in for one.
+    phone=PhoneTool("benchmark_model", benchmark_model, r"^count=.*\bmedian=([\d.e+]+)", 1e-6),
+)

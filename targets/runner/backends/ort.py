@@ -9,12 +9,10 @@ import tempfile
 from collections.abc import Iterable
 from typing import Any
 
-from . import Arrays, Session
+from . import Arrays, PhoneTool, Runtime, Session
 
 # What an int8 kernel is called once ONNX Runtime has fused Q/DQ pairs into the operator between them.
 INT8 = ("QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize", "QGemm", "QAttention")
-PRECISIONS = ("float32", "int8")  # on a processor it has no other float
-FILES = ("onnx", "ort")
 HEAVY = ("Conv", "Gemm", "MatMul")
 
 
@@ -92,3 +90,23 @@ def load(engine: str, options: dict[str, Any]) -> Session:
         return dict(zip(names, session.run(names, inputs)))
 
     return run
+
+
+def perf_test(model: str, threads: int, seconds: float) -> list[str]:
+    mode = ["-m", "duration", "-t", str(max(1, round(seconds)))]
+    return [*mode, "-x", str(threads), "-y", "1", "-I", model, "/dev/null"]
+
+
+BACKEND = Runtime(
+    name="onnxruntime",
+    files=("onnx", "ort"),
+    precisions=("float32", "int8"),  # on a processor it has no other float
+    missing=missing,
+    build=build,
+    load=load,
+    lowering="kernels",
+    shows_tensors=True,
+    fuses_for_arm=True,
+    # The line as performance_runner.h prints it (read).
+    phone=PhoneTool("onnxruntime_perf_test", perf_test, r"^P50 Latency(?: is|:) ([\d.e+-]+) s", 1.0),
+)

@@ -6,10 +6,8 @@ import collections
 import shutil
 from typing import Any
 
-from . import Arrays, Session
+from . import Arrays, Runtime, Session
 
-PRECISIONS = ("float32", "native", "int8")
-FILES = ("onnx",)
 KEYS = ("layerType", "runtimePrecision")
 HEAVY = ("Convolution", "FullyConnected", "MatMul", "Deconvolution")
 
@@ -62,3 +60,15 @@ def load(engine: str, options: dict[str, Any]) -> Session:
         return {name: found[index].copy() for index, name in enumerate(names)}
 
     return run
+
+
+BACKEND = Runtime(
+    name="openvino",
+    files=("onnx",),
+    precisions=("float32", "native", "int8"),
+    missing=missing,
+    build=build,
+    load=load,
+    lowering="fusing",
+    shows_tensors=True,
+)

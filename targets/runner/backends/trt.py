@@ -11,14 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..environment import environment
-from . import Arrays, Session
+from . import Arrays, Runtime, Session
 from .cuda import Buffer, Cuda
-from .trtexec import figures as vendor
+from .trtexec import figures
 
-__all__ = ["PRECISIONS", "build", "load", "missing", "vendor"]
-
-PRECISIONS = ("float32", "native", "int8")
-FILES = ("onnx",)
 WORKSPACE_BYTES = 1 << 30
 
 
@@ -44,7 +40,7 @@ def build(model: str, options: dict[str, Any], engine: str) -> dict[str, Any]:
     import tensorrt as trt
 
     check_version(str(trt.__version__), options["tensorrt"])
-    kept = cached(model, options, str(trt.__version__)) if options["cache"] else None
+    kept = cached(model, options, str(trt.__version__)) if options["engine_cache"] else None
     if kept is not None and os.path.exists(kept):
         shutil.copyfile(kept, engine)
     else:
@@ -159,3 +155,17 @@ def fill(batch: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(
         np.concatenate([batch, np.repeat(batch[-1:], lacking, 0)]) if lacking else batch
     )
+
+
+BACKEND = Runtime(
+    name="tensorrt",
+    files=("onnx",),
+    precisions=("float32", "native", "int8"),
+    missing=missing,
+    build=build,
+    load=load,
+    vendor=figures,
+    lowering="tensorrt",
+    options=("tensorrt", "engine_cache"),
+    builds_there=True,
+)

@@ -24,7 +24,7 @@ from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.devices.connect import open_device
 from targets.devices.emulator import home
 from targets.errors import Refusal
-from targets.runner.backends import Backend
+from targets.runner.backends import backend
 from targets.spec.contract import Contract, Layout
 
 OPTIONS = {"threads": 1, "batch": 1, "precision": "int8", "exact": True}
@@ -44,7 +44,7 @@ def test_it_answers_as_the_onnx_file_does(int8: bool, layout: Layout, tmp_path: 
     onnx_file.write(Deployed(module(int8, fold=True), layout), contract, 20, twin)
     pictures = (tiny.pictures(24, seed=7) * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     fed = [contract.prepare(pictures[i : i + 1]) for i in range(24)]
-    sessions = [Backend(READERS[path.suffix[1:]]).load(str(path), OPTIONS) for path in (lite, twin)]
+    sessions = [backend(READERS[path.suffix[1:]]).load(str(path), OPTIONS) for path in (lite, twin)]
     found, expected = (
         np.concatenate([session({"images": one})["logits"] for one in fed]) for session in sessions
     )
@@ -52,7 +52,7 @@ def test_it_answers_as_the_onnx_file_does(int8: bool, layout: Layout, tmp_path: 
     reach = float(np.abs(expected).max())
     assert np.abs(found - expected).max() < (0.05 if int8 else 1e-5) * reach
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.95
-    facts = Backend("litert").build(str(lite), OPTIONS, str(tmp_path / "engine"))
+    facts = backend("litert").build(str(lite), OPTIONS, str(tmp_path / "engine"))
     # The answers themselves have no grid, so the layer that gives them stays float, as in every runtime.
     floats = {name.split()[0] for name in facts["float_operators"]}
     assert floats == ({"FULLY_CONNECTED"} if int8 else {"CONV_2D", "FULLY_CONNECTED"})

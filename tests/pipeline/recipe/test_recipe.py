@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pipeline.recipe.read import BUILT_IN, read_recipe
 from pipeline.recipe.schema import Recipe, teacher_names
 from targets.errors import WRONG_INPUT, Refusal
+from targets.limits import BUDGETS
 
 RIGHT = 'version = 1\ndata = "digits"\nteacher = "resnet20"\nstudent = "resnet8"\n'
 Write = Callable[[str], str]
@@ -114,6 +115,8 @@ WRONG = [
     ("[[distill.loss]]\nweight = 1", ["distill.loss.0.name", "missing"]),
     ("[budgets]\naccuracy = 101", ["budgets.accuracy", "101"]),
     ("[budgets]\np99_ms = -1", ["budgets.p99_ms"]),
+    ("[budgets]\np99_ms = inf", ["budgets.p99_ms", "finite"]),
+    ("budgets = 3", ["budgets", "dictionary"]),
     ("teacher = 3", ["teacher"]),
     ("distill = 3", ["distill"]),
     ('data = "digit"', ["data", "digit", "did you mean 'digits'?"]),
@@ -210,7 +213,7 @@ def keys_of(model: Any) -> list[str]:
     return [*model.model_fields, *(k for one in inner if hasattr(one, "model_fields") for k in keys_of(one))]
 
 
-KEYS = sorted({*keys_of(Recipe), "name", "weight"})
+KEYS = sorted({*keys_of(Recipe), *BUDGETS, "name", "weight"})
 WORDS = ["digits", "resnet8", "kd", "qat", "cosine", "auto", ".", "recipe.toml", "~", "~x", "\0", "a:b", "\n"]
 words = st.sampled_from(WORDS) | st.text(max_size=8)
 

@@ -17,18 +17,18 @@ import pytest
 from numpy.typing import NDArray
 
 from support.trt_graphs import foreign, good
-from targets.budgets.limits import Budgets
+from targets.budgets.evidence import Exam
 from targets.bundle import bundle as bundles
 from targets.bundle import prove as proving
 from targets.bundle.bundle import Bundle, read_bundle, write_bundle
 from targets.bundle.prove import prove, report_of
 from targets.convert.tensorrt_lint import lint
 from targets.errors import PASSED, UNDECIDED, WRONG_INPUT, Refusal
+from targets.limits import Budgets
 from targets.measuring.candidate import Candidate, Measurement
 from targets.runner.backends.trtexec import JETPACK
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
-from targets.tasks.classification import Exam
 
 SIDE, CLASSES = 8, tuple("abcde")
 CONTRACT = Contract("nchw-float32", SIDE, CLASSES)

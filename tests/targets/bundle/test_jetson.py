@@ -16,15 +16,15 @@ from onnx import helper, numpy_helper
 
 from support import SUPPORT
 from support.board import SSHD, Board
-from targets.budgets.limits import Budgets
+from targets.budgets.evidence import Exam
 from targets.bundle.bundle import Bundle, read_bundle, write_bundle
 from targets.bundle.prove import prove, report_of
+from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
 from targets.report.table import write_report
 from targets.runner.backends.trtexec import JETPACK, figures, quantiles
 from targets.spec.contract import Contract
 from targets.spec.profile import read_profile
-from targets.tasks.classification import Exam
 
 STUBS = SUPPORT / "stubs"
 CLASSES = ("a", "b", "c", "d", "e")

@@ -14,13 +14,13 @@ import pytest
 from support import qdq
 from support.fake_adb import SERIAL, fake_phone, getprop
 from support.qdq import regridded
-from targets.budgets.limits import read_budgets
 from targets.convert.mobile import on_arm
-from targets.devices.adb import TOOLS
 from targets.devices.address import check_device
 from targets.errors import UNDECIDED, Refusal, Unmeasurable
 from targets.gate.compare import compare
 from targets.gate.gate import Given, gate, lock
+from targets.limits import read_budgets
+from targets.runner.backends import PhoneTool, backend
 from targets.runner.backends.ort import is_ort
 from targets.spec.profile import read_profile, targets_of
 
@@ -146,8 +146,14 @@ def test_without_adb_it_says_so(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> No
         bed.judged(PERF_TEST, "p50_ms=34")
 
 
+def tool(name: str) -> PhoneTool:
+    found = backend(name).phone
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize(
-    ("backend", "says", "seconds"),
+    ("name", "says", "seconds"),
     [
         ("litert", LITERT, 0.0331),
         ("onnxruntime", PERF_TEST, 0.0331),
@@ -155,13 +161,13 @@ def test_without_adb_it_says_so(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> No
         ("litert", "count=50 first=3 curr=3 min=3 max=4 avg=3.2e+06 std=4 p5=3 median=2.5e+06 p95=4", 2.5),
     ],
 )
-def test_the_median_is_found_in_what_a_tool_prints(backend: str, says: str, seconds: float) -> None:
-    assert TOOLS[backend].seconds(says) == pytest.approx(seconds)
+def test_the_median_is_found_in_what_a_tool_prints(name: str, says: str, seconds: float) -> None:
+    assert tool(name).seconds(says) == pytest.approx(seconds)
 
 
 def test_an_older_tool_that_prints_a_mean_alone_is_not_believed() -> None:
     assert (
-        TOOLS["litert"].seconds("count=50 first=32891 curr=33978 min=32641 max=34005 avg=33209.4 std=450")
+        tool("litert").seconds("count=50 first=32891 curr=33978 min=32641 max=34005 avg=33209.4 std=450")
         is None
     )
 

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from support.board import SSHD, Board
-from targets.budgets.limits import read_budgets
 from targets.bundle.agreement_matrix import Proof, certificate
 from targets.devices import emulator
 from targets.devices.address import check_device
 from targets.devices.connect import open_device
 from targets.errors import PASSED, UNDECIDED, Refusal, Unmeasurable
 from targets.gate.gate import Given, gate
+from targets.limits import read_budgets
 from targets.measuring.bench import Bench
 from targets.measuring.candidate import Candidate
 from targets.runner.environment import emulated

@@ -16,9 +16,9 @@ import pytest
 from benchmarks.gate.planted import planted
 from benchmarks.gate.repository import action_script
 from targets.baselines.reference_network import write_reference
-from targets.budgets.limits import read_budgets
 from targets.errors import FAILED, PASSED, UNDECIDED, Refusal
 from targets.gate.gate import Given, gate
+from targets.limits import read_budgets
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
 

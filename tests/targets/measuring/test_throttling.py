@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from targets.budgets.limits import Budgets
 from targets.errors import Refusal
 from targets.gate.gate import Given, gate
+from targets.limits import Budgets
 from targets.measuring.throttling import heat
 from targets.report.strips import WIDTH, places, strip
 from targets.runner.clock import sustained, timer_facts

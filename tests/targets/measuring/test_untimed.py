@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from targets.budgets.limits import Budgets
+from targets.budgets.evidence import Exam, Measured
 from targets.errors import FAILED, PASSED, UNDECIDED
+from targets.limits import Budgets
 from targets.measuring.bench import EMULATED
-from targets.measuring.candidate import Measured, Measurement
+from targets.measuring.candidate import Measurement
 from targets.stats.intervals import share
-from targets.tasks.classification import Exam, images_for_share
+from targets.tasks.classification import images_for_share
 from targets.verdict import Verdict, judge
 
 LABELS = np.arange(400) % 4

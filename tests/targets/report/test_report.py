@@ -15,13 +15,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from targets.budgets.limits import Budgets
-from targets.measuring.candidate import Measured, Measurement
+from targets.budgets.evidence import Exam, Measured
+from targets.limits import Budgets
+from targets.measuring.candidate import Measurement
 from targets.report import figures, render
 from targets.report.table import compose, network_table, target_table, write_report
 from targets.report.terminal import tell
 from targets.spec.profile import Profile
-from targets.tasks.classification import Exam
 from targets.verdict import judge
 
 HOSTILE = ["<script>alert(1)</script>", "a'b & c", "pipe | `tick` *star* [x](y)", "bell\x07 \udcff", "猫 🐈"]
@@ -277,7 +277,7 @@ def test_rounding_never_moves_an_interval_across_its_limit(
     found: tuple[float, float, float], limit: float, text: str
 ) -> None:
     estimate = dict(zip(("value", "low", "high"), found, strict=True))
-    line = {"budget": "p99_ms", "limit": limit, "estimate": estimate}
+    line = {"budget": "p99_ms", "limit": limit, "estimate": estimate, "direction": "at_most"}
     assert render.inline(render.budget_cells(line)["found"]) == text
 
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from targets.devices.base import RUNNER
 from targets.runner.__main__ import Images
-from targets.runner.backends import BACKENDS, Backend
+from targets.runner.backends import BACKENDS, backend
 
-FILES = sorted(RUNNER.glob("*.py"))
+FILES = sorted(RUNNER.rglob("*.py"))
 RUNTIMES = {"onnxruntime", "openvino", "tensorrt", "cuda", "ai_edge_litert"}
 LAYOUTS = ("nchw-float32", "nhwc-uint8")
 Network = Callable[[str], Path]
@@ -179,19 +179,20 @@ def test_images_that_are_not_bytes_are_refused(tmp_path: Path) -> None:
         Images(str(tmp_path / "images.npy"), feed(LAYOUTS[0]))
 
 
-@pytest.mark.parametrize("name", [name for name in BACKENDS if "onnx" in Backend(name).files])
+@pytest.mark.parametrize("name", [name for name in BACKENDS if "onnx" in backend(name).files])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_backend_conforms(
     name: str, layout: str, tmp_path: Path, small_network: Network, small_images: NDArray[np.uint8]
 ) -> None:
     """What each runtime's functions must do, wherever it is installed."""
-    backend = Backend(name)
-    why = backend.missing()
+    runtime = backend(name)
+    assert runtime.name == name
+    why = runtime.missing()
     if why is not None:
         pytest.skip(why)
     model, engine = small_network(layout), str(tmp_path / "engine")
-    json.dumps(backend.build(str(model), options(4), engine))
-    session = backend.load(engine, options(4))
+    json.dumps(runtime.build(str(model), options(4), engine))
+    session = runtime.load(engine, options(4))
     inputs = prepared(small_images, layout)
     first = session({"images": inputs[:4]})["logits"]
     kept = first.copy()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import signal, stats
 
-from targets.budgets.line import Outcome, at_most
+from targets.budgets.line import Outcome, outcome
 from targets.runner.clock import rounds
 from targets.stats.intervals import ERROR, LOOKS, Estimate, ratio, until_sure
 
@@ -70,7 +70,7 @@ def decide(world: World) -> tuple[Outcome, float]:
             [one["candidate"] for one in taken], [one["baseline"] for one in taken], 1 - ERROR / len(LOOKS)
         )
         more = Estimate(*(100 * (value - 1) for value in (times.value, times.low, times.high)))
-        return at_most("slower_than_baseline", LIMIT, "%", more).outcome
+        return outcome("at_most", LIMIT, more)
 
     taken = until_sure(world.process, lambda so_far: line(so_far) is not Outcome.INCONCLUSIVE)
     return line(taken), world.now
