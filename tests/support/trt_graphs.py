@@ -104,10 +104,8 @@ def conv_integer() -> ModelProto:
     model = good()
     place = next(i for i, node in enumerate(model.graph.node) if node.op_type == "Conv")
     conv = model.graph.node[place]
-    out, inputs = (
-        conv.output[0],
-        [activation(model)[0].output[0], put(model, "k", np.ones((4, 4, 3, 3), np.int8))],
-    )
+    inputs = [activation(model)[0].output[0], put(model, "k", np.ones((4, 4, 3, 3), np.int8))]
+    out = conv.output[0]
     conv.CopyFrom(helper.make_node("ConvInteger", inputs, ["sums"], "sums", pads=[1, 1, 1, 1]))
     model.graph.node.insert(place + 1, cast("sums", out))
     return model
