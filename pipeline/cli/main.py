@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli import gate, lists, machine
+from pipeline.cli import gate, lists, machine, quantize
 from pipeline.cli.gate import artifact
 from pipeline.cli.options import (
     REPORT,
@@ -185,7 +185,7 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
         print(f"{profile.name:<10} measure   would run (taken anew each time)")
 
 
-JUDGES = (gate.gate, gate.compare, gate.lock, gate.layers)
+JUDGES = (gate.gate, quantize.quantize, gate.compare, gate.lock, gate.layers)
 LISTS = (lists.targets, lists.methods, lists.networks, lists.datasets, lists.budgets)
 for command in (*JUDGES, *LISTS, machine.emulator, machine.doctor):
     app.command()(command)

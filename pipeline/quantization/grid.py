@@ -15,8 +15,8 @@ import torch
 import torch.ao.quantization.fx._decomposed
 from torch import Tensor, fx, nn
 
-from pipeline.quantization.calibration import Histogram
 from pipeline.quantization.policy import CHOOSING, WEIGHTED, is_exit, moves, rounded
+from targets.quantize.histogram import Histogram
 
 STEPS = 127  # -127 … 127: -128 is left out, because two of them overflow 16 bits on some Arm cores
 SMALLEST = torch.finfo(torch.float32).eps  # of a scale: a tensor of zeros has one too
@@ -41,7 +41,7 @@ class Rounding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.seen is not None:
-            self.seen.add(x)
+            self.seen.add(x.detach().float().cpu().numpy())
             return x
         if not self.on:
             return x

@@ -10,10 +10,10 @@ from torch import Tensor, fx, nn
 from pipeline.data.batches import plain_batches
 from pipeline.data.decoded import TRAIN, Decoded
 from pipeline.models.tapped_model import Model
-from pipeline.quantization.calibration import Histogram
 from pipeline.quantization.capture import capture
 from pipeline.quantization.grid import STEPS, insert_grid, roundings, switch
 from targets.errors import Refusal
+from targets.quantize.histogram import Histogram
 
 CALIBRATION_BATCH = 32
 EQUAL = 1e-3  # of the largest answer: float32 in another order of operations, through many layers

@@ -7,6 +7,7 @@ positive constant gets none, because the bytes stay and only what they are read 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -159,7 +160,9 @@ class Nodes:
 
 
 def constant(graph: ir.Graph, name: str, values: Any) -> ir.Value:
-    """A new initializer."""
+    """A new initializer; its name gets a number where another has it."""
+    if name in graph.initializers:
+        name = next(f"{name}_{n}" for n in itertools.count(1) if f"{name}_{n}" not in graph.initializers)
     tensor = ir.tensor(values, name=name)
     value = ir.Value(
         name=name, shape=ir.Shape(np.shape(values)), type=ir.TensorType(tensor.dtype), const_value=tensor

@@ -29,6 +29,7 @@ ROOMS = (
     "targets.report",
     "targets.bundle",
     "targets.gate",
+    "targets.quantize",
     "targets.diagnose",
     "pipeline.engine",
     "pipeline.user_code",

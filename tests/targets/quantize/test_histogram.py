@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch", reason="the histograms are torch's")
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.quantization.calibration import Histogram
+from targets.quantize.histogram import LIMITS, Histogram
 
 STEPS = 127
 
@@ -35,7 +32,7 @@ def test_the_scale_costs_hardly_more_than_the_best(seed: int, size: float, kind:
     values = (size * values).astype(np.float32)
     seen = Histogram()
     for part in np.split(values, [100, 1500]):
-        seen.add(torch.from_numpy(part))
+        seen.add(part)
     found = error(values, seen.scale(STEPS) * STEPS)
     largest = float(np.abs(values).max())
     best = min(error(values, share * largest) for share in np.linspace(0.2, 1, 100))
@@ -43,7 +40,7 @@ def test_the_scale_costs_hardly_more_than_the_best(seed: int, size: float, kind:
 
 
 def test_counts_do_not_depend_on_the_order_of_the_batches() -> None:
-    small, large = torch.linspace(0, 1, 1000), torch.linspace(0, 8, 1000)
+    small, large = np.linspace(0, 1, 1000), np.linspace(0, 8, 1000)
     one, other = Histogram(), Histogram()
     for x in (small, large):
         one.add(x)
@@ -55,8 +52,19 @@ def test_counts_do_not_depend_on_the_order_of_the_batches() -> None:
 
 def test_zeros_have_a_scale_and_what_is_no_number_is_refused() -> None:
     seen = Histogram()
-    seen.add(torch.zeros(10))
+    seen.add(np.zeros(10))
     assert seen.scale(STEPS) == 1.0
     for value in ("nan", "inf"):
         with pytest.raises(ValueError, match="on calibration images"):
-            seen.add(torch.tensor([1.0, float(value)]))
+            seen.add(np.array([1.0, float(value)]))
+
+
+def test_each_limit_is_what_its_name_says() -> None:
+    """Of 99,990 sizes up to 1 and ten of 50: the largest, and a size between the two kinds."""
+    seen = Histogram()
+    seen.add(np.concatenate([np.linspace(0, 1, 99_990), np.full(10, 50.0)]))
+    found = {name: limit(seen, STEPS) for name, limit in LIMITS.items()}
+    assert found["largest"] == 50.0
+    assert found["percentile"] == pytest.approx(1.0, abs=2 * seen.top / 2048)
+    assert found["squared error"] >= 0.2 * 50
+    assert seen.scale(STEPS, LIMITS["largest"]) == 50 / STEPS

@@ -1,0 +1,85 @@
+"""The step of every rounded tensor, from what it holds on calibration images: no training, no labels, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from targets.convert.grid import STEPS
+from targets.errors import Refusal
+from targets.quantize.exchange import exchange
+from targets.quantize.histogram import LIMITS, Histogram
+from targets.runner.__main__ import Images
+from targets.spec.contract import Contract
+
+# Every fourth calibration image, and no more than 32, chooses between the ways to cut off.
+HELD_BACK, MOST = 4, 32
+
+
+def histograms(
+    model: onnx.ModelProto, names: Sequence[str], fed: Iterable[NDArray[Any]], contract: Contract
+) -> dict[str, Histogram]:
+    """What each named tensor holds, an image at a time. Raises Refusal for what is not a number."""
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    there = {value.name for value in opened.graph.input} | {value.name for value in opened.graph.output}
+    known = {value.name: value for value in opened.graph.value_info}
+    for name in names:
+        if name not in there:
+            opened.graph.output.append(known.get(name) or onnx.ValueInfoProto(name=name))
+    run, found = session(opened), {name: Histogram() for name in names}
+    asked = [name for name in names if name != contract.input]
+    for image in fed:
+        try:
+            for name, values in zip(asked, run.run(asked, {contract.input: image}), strict=True):
+                found[name].add(values)
+            if contract.input in found:
+                found[contract.input].add(image.astype(np.float32))
+        except ValueError as error:
+            raise Refusal(
+                f"calibration: {error}; look at the images and at the float file's answers"
+            ) from None
+    return found
+
+
+def session(model: onnx.ModelProto, exact: bool = False) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if exact:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+
+
+def answers(
+    model: onnx.ModelProto, fed: Iterable[NDArray[Any]], contract: Contract, exact: bool = False
+) -> NDArray[np.float32]:
+    """What a file answers to batches of images (N, classes). Raises Refusal for answers of another shape."""
+    run = session(model, exact)
+    found = np.concatenate([run.run([contract.output], {contract.input: batch})[0] for batch in fed])
+    if found.ndim != 2:
+        raise Refusal(
+            f"{contract.output}: answers of shape {found.shape}; one row of classes an image is judged"
+        )
+    return found.astype(np.float32)
+
+
+def choose_steps(
+    model: onnx.ModelProto, found: Mapping[str, Histogram], feed: Images, contract: Contract
+) -> tuple[str, dict[str, float]]:
+    """Of the ways to cut off, the one whose answers to a few calibration images are closest to float's; its steps."""
+    few = [feed.batch(index, 1) for index in range(0, len(feed), max(HELD_BACK, len(feed) // MOST))]
+    expected = answers(model, few, contract)
+    best: tuple[float, str, dict[str, float]] | None = None
+    for way, limit in LIMITS.items():
+        steps = {name: one.scale(STEPS, limit) for name, one in found.items()}
+        apart = float(np.square(answers(exchange(model, steps), few, contract, exact=True) - expected).mean())
+        if best is None or apart < best[0]:
+            best = apart, way, steps
+    assert best is not None, "there are several ways"
+    return best[1], best[2]

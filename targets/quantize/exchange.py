@@ -1,0 +1,76 @@
+"""The file that every target's rules start from: float operators, int8 weights, a pair on every rounded tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
+
+from targets.convert.grid import STEPS, array, reads
+from targets.convert.rewrites import constant
+from targets.quantize.policy import weight_of
+
+SMALLEST = np.finfo(np.float32).eps  # of a scale: a channel of zeros has one too
+
+
+def exchange(model: onnx.ModelProto, steps: Mapping[str, float]) -> onnx.ModelProto:
+    """A copy of a float model with a pair on each tensor that has a step, by name."""
+    made = ir.from_proto(model)
+    graph = made.graph
+    values = {value.name: value for node in graph for value in node.outputs}
+    values |= {value.name: value for value in graph.inputs}
+    readers = {name: list(values[name].uses()) for name in steps}
+    for node in list(graph):
+        weight = weight_of(node)
+        if weight is not None and reads(node).name in steps:
+            quantize_weight(node, weight, graph)
+    zero = constant(graph, "retort/zero", np.int8(0))
+    for name, step in steps.items():
+        scale = constant(graph, f"{name}/scale", np.float32(step))
+        stored = ir.node("QuantizeLinear", [values[name], scale, zero], name=f"{name}/quantize")
+        stored.outputs[0].name = f"{name}/quantized"
+        maker = values[name].producer()
+        if maker is None:
+            graph.insert_before(graph[0], stored)
+        else:
+            graph.insert_after(maker, stored)
+        for use in readers[name]:
+            back = ir.node("DequantizeLinear", [stored.outputs[0], scale, zero], name=f"{name}/dequantize")
+            graph.insert_before(use.node, back)
+            use.node.replace_input_with(use.idx, back.outputs[0])
+    RemoveUnusedNodesPass()(made)
+    NameFixPass()(made)
+    proto: onnx.ModelProto = ir.to_proto(made)
+    return proto
+
+
+def quantize_weight(node: ir.Node, weight: ir.Value, graph: ir.Graph) -> None:
+    """In int8, a scale for each output; the weight of a linear layer as (outputs, inputs), as every rule reads it."""
+    values = array(weight)
+    assert values is not None, "it is a constant"
+    if node.op_type == "MatMul" and values.ndim != 2:
+        return
+    turned = node.op_type == "MatMul" or (node.op_type == "Gemm" and not node.attributes.get_int("transB", 0))
+    held, scales = in_bytes(np.ascontiguousarray(values.T) if turned else values)
+    name = f"{node.name}/weight"
+    parts = {"bytes": held, "scale": scales, "zero": np.zeros(scales.shape, np.int8)}
+    inputs = [constant(graph, f"{name}/{part}", what) for part, what in parts.items()]
+    nodes = [ir.node("DequantizeLinear", inputs, {"axis": 0}, name=name)]
+    if node.op_type == "MatMul":
+        nodes.append(ir.node("Transpose", nodes[0].outputs, {"perm": [1, 0]}, name=f"{name}/turned"))
+    elif turned:
+        node.attributes["transB"] = ir.AttrInt64("transB", 1)
+    graph.insert_before(node, nodes)
+    node.replace_input_with(1, nodes[-1].outputs[0])
+
+
+def in_bytes(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """A weight (outputs, …) in int8, and the scale of each output: the largest size of its values over 127."""
+    rows = np.abs(weight.reshape(len(weight), -1)).max(1)
+    scales = np.maximum(rows / STEPS, SMALLEST).astype(np.float32)
+    column = scales.reshape(-1, *[1] * (weight.ndim - 1))
+    return np.clip(np.round(weight / column), -STEPS, STEPS).astype(np.int8), scales
