@@ -38,7 +38,8 @@ class Placement:
 
     def decide(self) -> None:
         for answer in self.graph.outputs:  # answers stay float
-            self.grid.pop(answer, None)
+            if not answer.uses():
+                self.grid.pop(answer, None)
         self.find_multiplied()
         if self.rules.kernels is None:
             self.swallow()
@@ -131,6 +132,8 @@ class Placement:
     def runs(self, node: ir.Node) -> bool:
         """Whether a node runs in int8, when it is known of all before it."""
         first, kernels = node.inputs[0] if node.inputs else None, self.rules.kernels or frozenset()
+        if any(one.is_graph_output() and one in self.grid for one in node.outputs):
+            return False
         if self.factor(node) is not None and first in self.in_bytes:
             self.source[node.outputs[0]] = self.source.get(first, first)
             return True

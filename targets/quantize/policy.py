@@ -34,7 +34,7 @@ def rounded(graph: ir.Graph, keep_float: Sequence[str] = ()) -> list[ir.Value]:
     for node in graph:
         if not any(fnmatch(str(node.name), pattern) for pattern in keep_float):
             found.update(dict.fromkeys(rounded_for(node)))
-    return [value for value in found if not value.is_graph_output()]
+    return [value for value in found if value.uses()]
 
 
 def rounded_for(node: ir.Node) -> Iterator[ir.Value]:

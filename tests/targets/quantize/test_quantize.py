@@ -1,0 +1,106 @@
+"""retort quantize on small files: what is asked, what is written, and its wrong inputs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from targets.errors import PASSED, Refusal
+from targets.limits import Budgets
+from targets.quantize.quantize import Order, quantize, spread
+from targets.spec.profile import Profile
+
+QUICK = Profile(name="quick", about="", backend="onnxruntime", seconds=1.0)
+LOOSE = Budgets({"drop_vs_float": 60.0})
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Forty images in class folders, each class a colour, so that a network may tell them apart."""
+    random = np.random.default_rng(1)
+    for label in range(5):
+        (tmp_path / "many" / f"kind{label}").mkdir(parents=True)
+        for number in range(8):
+            pixels = random.integers(0, 255, (10, 9, 3)) // 2 + 25 * label
+            Image.fromarray(pixels.astype(np.uint8)).save(
+                tmp_path / "many" / f"kind{label}" / f"{number}.png"
+            )
+    return tmp_path / "many"
+
+
+@pytest.mark.parametrize("layout", ["nchw-float32", "nhwc-uint8"])
+def test_a_file_is_quantized_measured_and_judged(
+    layout: str, network: Callable[[str], Path], many: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    report = quantize(Order(network(layout), many, [QUICK], calibration=12), LOOSE, out)
+    (target,) = report["targets"]
+    assert report["status"] == PASSED and set(target["candidates"]) == {"float", "int8"}
+    assert report["test_images"] == 28
+    int8 = target["candidates"]["int8"]["facts"]
+    assert int8["operators"]["QLinearConv"] == 2 and int8["float_operators"] == [] == list(int8["left_float"])
+    assert (out / "quick" / "int8.onnx").exists() and (out / "report.html").exists()
+
+
+def test_images_without_classes_are_judged_by_the_float_file_s_answers(
+    network: Callable[[str], Path], many: Path, tmp_path: Path
+) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, image in enumerate(sorted(many.rglob("*.png"))):
+        shutil.copy(image, flat / f"{number:02}.png")
+    report = quantize(Order(network("nchw-float32"), flat, [QUICK], calibration=12), LOOSE, tmp_path / "out")
+    candidates = report["targets"][0]["candidates"]
+    assert candidates["float"]["accuracy"]["value"] == 1.0 >= candidates["int8"]["accuracy"]["value"] > 0.5
+
+
+def test_a_layer_that_is_kept_float_runs_so(
+    network: Callable[[str], Path], many: Path, tmp_path: Path
+) -> None:
+    path = network("nchw-float32")
+    names = [node.name for node in onnx.load(path).graph.node if node.op_type == "Conv"]
+    order = Order(path, many, [QUICK], calibration=12, keep_float=[names[0]])
+    report = quantize(order, LOOSE, tmp_path / "out")
+    facts = report["targets"][0]["candidates"]["int8"]["facts"]
+    assert facts["operators"]["QLinearConv"] == 1
+    assert facts["left_float"] == {names[0]: "its weight is not on the grid"}
+
+
+def test_no_image_is_asked_that_set_the_grid() -> None:
+    for count, chosen in ((40, 12), (9, 4), (1000, 300), (16, 8)):
+        found = spread(count, chosen)
+        assert len(found) == chosen and found[0] == 0 and found[-1] == count - 1
+        assert np.all(np.diff(found) >= count // chosen - 1) and len(set(found)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda order, folder: Order(order.model, folder / "none", [QUICK]), "none"),
+        (lambda order, folder: Order(order.model, few(order.images), [QUICK]), "10 images; at least 16"),
+        (lambda order, folder: Order(order.model, order.images, [QUICK], keep_float=["*"]), "no convolution"),
+    ],
+    ids=["no folder", "too few", "all float"],
+)
+def test_what_cannot_be_quantized_is_refused(
+    change: Callable[[Order, Path], Order],
+    said: str,
+    network: Callable[[str], Path],
+    many: Path,
+    tmp_path: Path,
+) -> None:
+    order = change(Order(network("nchw-float32"), many, [QUICK]), tmp_path)
+    with pytest.raises(Refusal, match=said):
+        quantize(order, LOOSE, tmp_path / "out")
+
+
+def few(images: Path) -> Path:
+    for path in images.rglob("[2-7].png"):
+        path.unlink()
+    return images
