@@ -23,6 +23,7 @@ from targets.errors import Refusal
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
 from targets.runner.backends import backend
+from targets.runner.files import atomic_write
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
 
@@ -69,9 +70,8 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
     }
     if lowering_of(bundle.profile).command is not None:
         (folder / "NEXT.md").write_text(next_steps(bundle, folder))
-    part = folder / f".{INDEX}"
-    part.write_text(json.dumps(index, indent=1))
-    part.replace(folder / INDEX)
+    with atomic_write(folder / INDEX) as file:
+        file.write(json.dumps(index, indent=1).encode())
 
 
 def in_folder(one: Candidate) -> dict[str, Any]:

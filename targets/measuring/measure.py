@@ -20,6 +20,7 @@ from targets.measuring.candidate import Candidate, Measurement
 from targets.measuring.throttling import heat
 from targets.progress import Bar
 from targets.runner.backends import REFERENCE
+from targets.runner.files import atomic_write
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
 from targets.stats.intervals import ERROR, LOOKS, until_sure
@@ -134,9 +135,6 @@ def collected(
 def keep(file: Path, folder: Path) -> Path:
     """Copy a file into a folder so that whoever looks sees it whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as part:
-        part.write(file.read_bytes())
-    kept = folder / file.name
-    Path(part.name).chmod(0o644)
-    Path(part.name).replace(kept)
-    return kept
+    with atomic_write(folder / file.name) as kept:
+        kept.write(file.read_bytes())
+    return folder / file.name

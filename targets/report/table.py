@@ -19,6 +19,7 @@ from targets.budgets.line import Line
 from targets.errors import FAILED, PASSED, UNDECIDED
 from targets.measuring.candidate import Measurement
 from targets.report import render, strips
+from targets.runner.files import atomic_write
 from targets.spec.profile import Profile
 from targets.stats.intervals import milliseconds, quantile, share
 from targets.tasks.classification import recalls, right_answers, same_answers
@@ -143,6 +144,5 @@ def write_report(table: dict[str, Any], folder: Path) -> None:
         "budgets.svg": strips.budgets(render.printable(table)),
     }
     for name, text in texts.items():
-        part = folder / f".{name}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(folder / name)
+        with atomic_write(folder / name) as file:
+            file.write(text.encode())
