@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from targets.runner.environment import environment, read
+from targets.runner.files import atomic_write
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).with_name("results")
@@ -97,9 +98,8 @@ def write(folder: Path, name: str, table: dict[str, Any], lines: Sequence[str]) 
     folder.mkdir(parents=True, exist_ok=True)
     texts = {f"{name}.json": json.dumps(table, indent=1), f"{name}.md": "\n".join(lines)}
     for file, text in texts.items():
-        part = folder / f".{file}.part"
-        part.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
-        part.replace(folder / file)
+        with atomic_write(folder / file) as kept:
+            kept.write((text.rstrip("\n") + "\n").encode())
 
 
 def cores_busy(seconds: float = 1.0) -> float | None:

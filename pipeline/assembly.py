@@ -14,7 +14,7 @@ from pipeline.engine.stage import Stage
 from pipeline.engine.store import Store
 from pipeline.plan import Plan, Variant
 from pipeline.recipe.schema import Recipe, teacher_names
-from targets.budgets.evidence import Exam
+from targets.budgets.evidence import TestSet
 from targets.bundle.bundle import Bundle
 from targets.measuring.candidate import Candidate
 from targets.report.table import network_table
@@ -25,7 +25,7 @@ from targets.spec.profile import Profile
 
 def assemble(name: str, recipe: Recipe, profile: Profile, plan: Plan, store: Store) -> Bundle:
     """Everything that a target needs; all of the plan's stages are in the store."""
-    exam, networks = read_exam(store.path(plan.answers.key))
+    test_set, networks = read_test_set(store.path(plan.answers.key))
     candidates = candidates_of(plan, store, backend(profile.backend).precisions)
     contract = read_contract(onnx.load(candidates[0].model))
     assert contract is not None, "export writes it"
@@ -36,7 +36,7 @@ def assemble(name: str, recipe: Recipe, profile: Profile, plan: Plan, store: Sto
         contract=contract,
         candidates=candidates,
         images=store.path(plan.answers.key) / "images.npy",
-        exam=exam,
+        test_set=test_set,
         networks=networks,
         notes={
             "lineage": [lineage(stage, store) for stage in plan.stages],
@@ -88,13 +88,15 @@ def note(name: str, stage: Stage, store: Store, file: str) -> dict[str, Any]:
     return {"name": name, "stage": stage.name, **read_json(store.path(stage.key) / file)}
 
 
-def read_exam(folder: Path) -> tuple[Exam, list[dict[str, Any]]]:
+def read_test_set(folder: Path) -> tuple[TestSet, list[dict[str, Any]]]:
     """What ``evaluate`` left: the questions, and a table of each network that answered them."""
     facts = read_json(folder / "networks.json")
     names = [name for name in (*teacher_names(facts), "student", "pruned") if name in facts]
     logits = {name: np.load(folder / f"{name}.npy") for name in names}
-    exam = Exam(np.load(folder / "labels.npy"), tuple(facts["classes"]), {"teacher": logits["teacher"]})
-    return exam, [network_table(name, facts[name], logits[name], exam) for name in names]
+    test_set = TestSet(
+        np.load(folder / "labels.npy"), tuple(facts["classes"]), {"teacher": logits["teacher"]}
+    )
+    return test_set, [network_table(name, facts[name], logits[name], test_set) for name in names]
 
 
 def read_json(path: Path) -> Any:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
 
 PASSED, FAILED, WRONG_INPUT, UNDECIDED = 0, 1, 2, 3
+MOST = 80  # characters of a wrong value that are shown
 BROKEN = 70  # an error that was not foreseen: sysexits' EX_SOFTWARE
 
 
@@ -36,3 +41,26 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def unknown(kind: str, name: str, known: Iterable[str], where: str) -> Refusal:
     """The refusal for a name that is in no catalogue, with the nearest that is."""
     return Refusal(f"{where}: no {kind} named '{name}'; {nearest(name, known)}")
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """One line for the first fault of a table: where, what, and the nearest key that exists."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    where = ".".join(place) or "the file"
+    if first["type"] == "extra_forbidden":
+        return f"{where}: no such key; {nearest(place[-1], keys_at(model, place[:-1]))}"
+    if first["type"] == "missing":
+        return f"{where}: missing, and needed"
+    given = repr(first["input"])
+    shown = given if len(given) <= MOST else f"{given[:MOST]}…"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')} (got {shown})"
+
+
+def keys_at(model: type[BaseModel], place: list[str]) -> Iterable[str]:
+    for part in place:
+        if part in model.model_fields:
+            inner = model.model_fields[part].annotation
+            if isinstance(inner, type) and hasattr(inner, "model_fields"):
+                model = inner
+    return model.model_fields

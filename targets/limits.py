@@ -16,7 +16,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from targets.budgets.budget import Bounds, Budget, Kind
 from targets.budgets.cost import COST
 from targets.budgets.latency import LATENCY
-from targets.errors import Refusal, nearest, unknown
+from targets.errors import Refusal, explain, nearest, unknown
 from targets.tasks.classification import CLASSIFICATION
 
 BUDGETS: dict[str, Budget] = {row.name: row for row in (*CLASSIFICATION, *LATENCY, *COST)}
@@ -91,6 +91,5 @@ def read_budgets(lines: list[str]) -> Budgets:
     try:
         return Budgets.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        told = f"--budget {first['loc'][0]}={first['input']}: {first['msg']}"
+        told = f"--budget {explain(error, Budgets)}"
         raise Refusal(f"{told}; write NAME=NUMBER, such as p99_ms=8 or slower_than_baseline=5%") from None

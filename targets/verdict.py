@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from targets.budgets.evidence import Evidence, Exam, Measured
+from targets.budgets.evidence import Evidence, Measured, TestSet
 from targets.budgets.line import Line, Outcome
 from targets.errors import FAILED, PASSED, UNDECIDED
 from targets.limits import BUDGETS, Budgets
 from targets.measuring.candidate import Measurement
-from targets.stats.intervals import SURE, Estimate, ratio
+from targets.stats.intervals import LOOK_LEVEL, Estimate, ratio
 from targets.stats.paired import paired_drop
-from targets.tasks.classification import flips, numberless
+from targets.tasks.classification import discordant_pairs, not_finite_line
 
-WORTH = 0.97  # of plain float's latency: who is not surely below 1 and surely above this need not be timed on
+# Of plain float's latency: one that is surely above it is not timed on to learn whether it is a little faster.
+WORTHWHILE = 0.97
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,17 @@ class Verdict:
         return PASSED if proved else UNDECIDED
 
 
-def judge(measurement: Measurement, budgets: Budgets, exam: Exam) -> Verdict:
+def judge(measurement: Measurement, budgets: Budgets, test_set: TestSet) -> Verdict:
     """The fastest candidate that meets the accuracy budgets ships; it must surely be faster than plain float."""
     found = measurement.candidates
-    twins = {"float": found.get("float"), "baseline": measurement.beside.get("baseline")}
-    answers = exam.references | {name: one.logits for name, one in twins.items() if one is not None}
-    evidence = {name: Evidence(one, exam, measurement.beside, answers) for name, one in found.items()}
-    lines = {
-        name: [
-            *(row.judge(seen, limit) for row, limit in budgets.rows("answers")),
-            *numberless(seen.candidate.logits),
-        ]
-        for name, seen in evidence.items()
+    twins = {"float": found.get("float"), "baseline": measurement.comparisons.get("baseline")}
+    answers = test_set.references | {name: one.logits for name, one in twins.items() if one is not None}
+    evidence = {
+        name: Evidence(one, test_set, measurement.comparisons, answers) for name, one in found.items()
     }
+    lines = {name: answer_lines(budgets, seen) for name, seen in evidence.items()}
     good = [name for name, mine in lines.items() if all(line.outcome is Outcome.PASS for line in mine)]
-    good = without_twins(good, found, exam)
+    good = without_twins(good, found, test_set)
     undecided = False
     if measurement.untimed:
         ship, reason = smallest(good, found)
@@ -68,7 +65,7 @@ def judge(measurement: Measurement, budgets: Budgets, exam: Exam) -> Verdict:
         speed = None
         latency = [row.unmeasured(limit, measurement.untimed) for row, limit in budgets.rows("latency")]
     else:
-        ship, reason, speed = choose(good, found)
+        ship, reason, speed = choose_candidate(good, found)
         undecided = choice_is_open(good, found)
         latency = [row.judge(evidence[ship], limit) for row, limit in budgets.rows("latency")]
     costs = [row.judge(evidence[ship], limit) for row, limit in budgets.rows("cost")]
@@ -87,7 +84,14 @@ def judge(measurement: Measurement, budgets: Budgets, exam: Exam) -> Verdict:
     return Verdict(ship, reason, judged, speed, untimed, undecided=undecided, rejected=rejected)
 
 
-def without_twins(good: list[str], found: Mapping[str, Measured], exam: Exam) -> list[str]:
+def answer_lines(budgets: Budgets, evidence: Evidence) -> list[Line]:
+    """What decides whether a candidate may ship at all."""
+    judged = [row.judge(evidence, limit) for row, limit in budgets.rows("answers")]
+    broken = not_finite_line(evidence.candidate.logits)
+    return judged if broken is None else [*judged, broken]
+
+
+def without_twins(good: list[str], found: Mapping[str, Measured], test_set: TestSet) -> list[str]:
     """Of a network's calibrated and its trained int8, which are equally fast, one may ship.
 
     That is the trained one, unless its answers are surely worse than the calibrated one's (exact paired test).
@@ -97,8 +101,8 @@ def without_twins(good: list[str], found: Mapping[str, Measured], exam: Exam) ->
         for other in good:
             mine, theirs = found[one], found[other]
             if mine.network == theirs.network and (mine.method, theirs.method) == ("qat", "ptq"):
-                lost, won = flips(mine.logits, theirs.logits, exam)
-                worse = paired_drop(lost, won, len(exam.labels)).low > 0
+                lost, won = discordant_pairs(mine.logits, theirs.logits, test_set)
+                worse = paired_drop(lost, won, len(test_set.labels)).low > 0
                 dropped.add(one if worse else other)
     return [name for name in good if name not in dropped]
 
@@ -120,7 +124,7 @@ def needs_clock(line: Line) -> bool:
     return row is not None and row.kind == "latency"
 
 
-def sure(verdict: Verdict) -> bool:
+def settled(verdict: Verdict) -> bool:
     """Whether more timing would settle nothing: no latency is in the open, nor which candidate ships."""
     return not verdict.undecided and not any(
         line.outcome is Outcome.INCONCLUSIVE for line in verdict.lines if needs_clock(line)
@@ -143,18 +147,18 @@ def choice_is_open(good: list[str], found: Mapping[str, Measured]) -> bool:
     base = plain_float(good)
     if base is None:
         return False
-    speeds = [ratio(found[name].blocks, found[base].blocks, SURE) for name in good if name != base]
+    speeds = [ratio(found[name].blocks, found[base].blocks, LOOK_LEVEL) for name in good if name != base]
     surely_faster = any(speed.high < 1 for speed in speeds)
-    return not surely_faster and any(speed.low < WORTH for speed in speeds)
+    return not surely_faster and any(speed.low < WORTHWHILE for speed in speeds)
 
 
-def choose(good: list[str], found: Mapping[str, Measured]) -> tuple[str, str, Estimate | None]:
+def choose_candidate(good: list[str], found: Mapping[str, Measured]) -> tuple[str, str, Estimate | None]:
     """What ships of the candidates that meet the accuracy budgets, why, and its latency against plain float."""
     base = plain_float(good) or plain_float(found)
     others = [name for name in found if name != base]
     if base is None or not others:
         return next(iter(found)), "the only candidate", None
-    speeds = {name: ratio(found[name].blocks, found[base].blocks, SURE) for name in others}
+    speeds = {name: ratio(found[name].blocks, found[base].blocks, LOOK_LEVEL) for name in others}
     if not good:
         quickest = min(speeds, key=lambda name: speeds[name].value)
         return quickest, "no candidate is proved to meet the accuracy budgets", speeds[quickest]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from support import ROOT
-from targets.budgets.evidence import Exam
+from targets.budgets.evidence import TestSet
 from targets.bundle.bundle import Bundle, write_bundle
 from targets.errors import FAILED, PASSED, UNDECIDED, WRONG_INPUT
 from targets.limits import Budgets
@@ -87,9 +87,9 @@ def bundled(
     about = {"name": "here", "about": "a test", "backend": "onnxruntime", "rewrite": "none", "seconds": 0.25}
     profile = Profile.model_validate({**about, **more})
     candidates = [Candidate("float", model, "float32"), Candidate("int8", model, "int8")]
-    exam, place = Exam(labels, CLASSES, {}), folder.with_suffix(".npy")
+    test_set, place = TestSet(labels, CLASSES, {}), folder.with_suffix(".npy")
     budgets = Budgets(accuracy=50)
-    write_bundle(Bundle("mine", profile, budgets, CONTRACT, candidates, place, exam, [], {}), folder)
+    write_bundle(Bundle("mine", profile, budgets, CONTRACT, candidates, place, test_set, [], {}), folder)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from targets.budgets.line import Outcome, outcome, per_cent_more
-from targets.stats.intervals import LOOKS, SURE, across, middle
+from targets.stats.intervals import LOOK_LEVEL, LOOKS, across, middle
 
 Row = dict[str, Any]
 BLOCK = 5  # processes that stay together in a replay: what lasts for seconds, such as a burst, stays
@@ -30,7 +30,7 @@ def truth(rows: Sequence[Row], name: str, figure: str = "ratio") -> float:
 def decided(values: Sequence[float], limit: float, figure: str = "ratio") -> tuple[Outcome, int]:
     """What the gate says of these processes' ratios, and after how many of them. ``limit`` in per cent."""
     for look in LOOKS:
-        more = per_cent_more(INTERVALS[figure](values[:look], SURE))
+        more = per_cent_more(INTERVALS[figure](values[:look], LOOK_LEVEL))
         found = outcome("at_most", limit, more)
         if found is not Outcome.INCONCLUSIVE:
             break

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from targets.errors import Refusal
 from targets.image_folder import LazyImages, class_folders
+from targets.runner.files import cache_folder
 
 Bytes = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -63,12 +64,12 @@ def digits() -> Images:
 
 
 def torchvision_set(name: str) -> Callable[[], Images]:
-    """One of torchvision's sets, downloaded by torchvision (with its own checksums) to ~/.cache/retort."""
+    """One of torchvision's sets, downloaded by torchvision (with its own checksums) to the user's cache."""
 
     def load() -> Images:
         from torchvision import datasets
 
-        root = Path.home() / ".cache" / "retort"
+        root = Path(cache_folder())
         try:
             train, test = (getattr(datasets, name)(root, train=t, download=True) for t in (True, False))
         except (OSError, RuntimeError) as error:

@@ -26,6 +26,7 @@ NEUTRAL = (
     "targets.errors",
     "targets.limits",
     "targets.progress",
+    "targets.runner.files",
 )
 NEUTRAL_PACKAGES = {"pydantic", "rich", "filelock", "typer", "jinja2", "markupsafe", "matplotlib"}
 CATALOGUES = (

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+from targets.runner.files import atomic_write
 
 DIGEST_CHARS = 20
 KEY = re.compile(rf"[a-z]+-[0-9a-f]{{{DIGEST_CHARS}}}")
@@ -36,10 +37,8 @@ def digest_file(path: Path) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write atomically: a reader sees the old file or the new one, never half of it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
-    part.replace(path)
+    with atomic_write(path) as file:
+        file.write((json.dumps(value, indent=1, sort_keys=True, default=str) + "\n").encode())
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from pipeline.recipe.schema import Recipe
-from targets.errors import Refusal, unknown
+from targets.errors import Refusal, explain, unknown
 
 VERSION = 1
 BUILT_IN = Path(__file__).with_name("builtin")
@@ -70,26 +69,3 @@ def resolve_paths(recipe: Recipe, folder: Path, source: Path) -> Recipe:
             "student": real(recipe.student, "weights", "student"),
         }
     )
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """One line for the first fault: where, what, and the nearest key that exists."""
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
-    where = ".".join(place)
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], keys_at(model, place[:-1]), n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(keys_at(model, place[:-1]))}"
-        return f"{where}: no such key; {hint}"
-    if first["type"] == "missing":
-        return f"{where}: missing, and needed"
-    return f"{where}: {first['msg'].removeprefix('Value error, ')} (got {first['input']!r})"
-
-
-def keys_at(model: type[BaseModel], place: list[str]) -> list[str]:
-    for part in place:
-        if part in model.model_fields:
-            inner = model.model_fields[part].annotation
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                model = inner
-    return sorted(model.model_fields)

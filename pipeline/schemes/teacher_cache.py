@@ -20,6 +20,7 @@ from pipeline.compute import distributed
 from pipeline.data.batches import Batch
 from pipeline.models.tapped_model import Outputs
 from targets.errors import Refusal
+from targets.runner.files import atomic_write
 
 
 class Untold(tuple[Tensor, ...]):
@@ -67,8 +68,7 @@ class Replayed:
             path = self.folder / f"view {view} rank {distributed.rank()} of {distributed.ranks()}.npy"
             if not path.exists():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                part = path.with_suffix(".part")
-                open_memmap(part, "w+", np.float16, (self.images, self.width)).fill(np.nan)
-                part.replace(path)
+                with atomic_write(path) as file:
+                    open_memmap(file.name, "w+", np.float16, (self.images, self.width)).fill(np.nan)
             self.files[view] = open_memmap(path, "r+")
         return self.files[view]

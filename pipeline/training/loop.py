@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import io
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from pipeline.training.compiled_teacher import hasten, pays
 from pipeline.training.tensorboard import curves
 from targets.errors import Refusal
 from targets.progress import Bar
+from targets.runner.files import atomic_write
 
 LOOK_BATCH = 256
 
@@ -216,9 +216,8 @@ class Run:
         # Through memory: on a full disk torch's own writer would not say so.
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        part = self.file.with_suffix(f".{os.getpid()}")
-        part.write_bytes(buffer.getbuffer())
-        part.replace(self.file)
+        with atomic_write(self.file) as file:
+            file.write(buffer.getbuffer())
 
     def resume(self) -> None:
         kept = distributed.shared(self.file)

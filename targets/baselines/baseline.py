@@ -15,7 +15,7 @@ from targets.measuring.candidate import Candidate
 from targets.spec.contract import Contract, infer_contract, read_contract
 
 
-def beside(budgets: Budgets, contract: Contract, baseline: Path | None, work: Path) -> list[Candidate]:
+def comparisons(budgets: Budgets, contract: Contract, baseline: Path | None, work: Path) -> list[Candidate]:
     """What is given or what the budgets want; ``work`` is where its files may lie."""
     found = []
     if baseline is not None:

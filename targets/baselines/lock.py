@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from targets.errors import Refusal
+from targets.errors import Refusal, explain
+from targets.runner.files import atomic_write
 
 SUFFIX = ".lock"
 
@@ -50,9 +51,8 @@ def lock_of(model: Path, where: Path) -> Lock:
 
 
 def write_lock(lock: Lock, path: Path) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(lock.model_dump(), indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    with atomic_write(path) as file:
+        file.write((json.dumps(lock.model_dump(), indent=1) + "\n").encode())
 
 
 def read_lock(path: Path) -> Lock:
@@ -62,9 +62,7 @@ def read_lock(path: Path) -> Lock:
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; make it: retort lock MODEL --images PHOTOS") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise Refusal(f"{path}: not a lock: {place}: {first['msg']}; make it anew: retort lock") from None
+        raise Refusal(f"{path}: not a lock: {explain(error, Lock)}; make it anew: retort lock") from None
 
 
 def accepted(path: Path, work: Path) -> Path:

@@ -22,8 +22,10 @@ Method = Literal["", "ptq", "qat"]  # how an int8 network came to its grid: cali
 
 
 @dataclass(frozen=True)
-class Exam:
-    """The questions and what the reference networks answered; arrays over the same N images."""
+class TestSet:
+    """The test images' labels, and what the reference networks answered; arrays over the same N images."""
+
+    __test__ = False  # no test, whatever pytest thinks of its name
 
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
@@ -52,6 +54,6 @@ class Evidence:
     """All that a budget of one candidate may look at."""
 
     candidate: Measured
-    exam: Exam
+    test_set: TestSet
     comparisons: Mapping[str, Measured]  # timed in the same rounds: "baseline", "reference"
     answers: Mapping[str, Logits]  # of those that it is compared with: "teacher", "float", "baseline"

@@ -1,7 +1,7 @@
 """The latency budgets: in ms, in times the reference network's, against a baseline.
 
-Their intervals hold at every look of the sequential test at once (``SURE``). What is compared was timed in the same
-rounds, so that what the machine did meanwhile fell on both alike.
+Their intervals hold at every look of the sequential test at once (``LOOK_LEVEL``). What is compared was timed in the
+same rounds, so that what the machine did meanwhile fell on both alike.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import partial
 from targets.budgets.budget import POSITIVE, Bounds, Budget, Found
 from targets.budgets.evidence import Evidence
 from targets.budgets.line import per_cent_more
-from targets.stats.intervals import SURE, judged_quantile, milliseconds, quantile_ratio, ratio
+from targets.stats.intervals import LOOK_LEVEL, judged_quantile, milliseconds, quantile_ratio, ratio
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 MEDIAN = 0.5
@@ -22,7 +22,7 @@ def in_milliseconds(evidence: Evidence, q: float) -> Found:
     candidate = evidence.candidate
     if candidate.no_tails and q > MEDIAN:
         return Found(None, candidate.no_tails)
-    return Found(milliseconds(judged_quantile(candidate.blocks, q, SURE)))
+    return Found(milliseconds(judged_quantile(candidate.blocks, q, LOOK_LEVEL)))
 
 
 def in_times(evidence: Evidence, comparison: str, q: float) -> Found:
@@ -33,7 +33,7 @@ def in_times(evidence: Evidence, comparison: str, q: float) -> Found:
     if candidate.no_tails and q > MEDIAN:
         return Found(None, candidate.no_tails)
     both = candidate.blocks, other.blocks
-    times = quantile_ratio(*both, q, SURE) if q > MEDIAN else ratio(*both, SURE)
+    times = quantile_ratio(*both, q, LOOK_LEVEL) if q > MEDIAN else ratio(*both, LOOK_LEVEL)
     return Found(times, f"{len(candidate.blocks)} processes")
 
 

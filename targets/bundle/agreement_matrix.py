@@ -24,7 +24,7 @@ class Proof:
     int8: Collection[str] = ()  # the candidates in int8
 
 
-def certificate(proofs: Sequence[Proof]) -> list[dict[str, Any]]:
+def agreement_matrix(proofs: Sequence[Proof]) -> list[dict[str, Any]]:
     """A row for each int8 candidate and each two targets that ran it: the same answers, the largest difference.
 
     The files may differ (another grid for another runtime); the trained network is one.

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from targets.budgets.evidence import Exam
+from targets.budgets.evidence import TestSet
 from targets.convert.target_file import derived, lowering_of
 from targets.errors import Refusal
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
 from targets.runner.backends import backend
+from targets.runner.files import atomic_write
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
 
@@ -41,7 +42,7 @@ class Bundle:
     contract: Contract
     candidates: Sequence[Candidate]
     images: Path
-    exam: Exam
+    test_set: TestSet
     networks: Sequence[dict[str, Any]]  # the report's tables of the workshop's networks
     notes: dict[str, Any]  # what else the report tells: lineage, what stayed float
 
@@ -53,8 +54,8 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
     for one in bundle.candidates:
         write_candidate(one, bundle, folder)
     place(bundle.images, folder / "images.npy")
-    np.save(folder / "labels.npy", bundle.exam.labels)
-    for name, logits in bundle.exam.references.items():
+    np.save(folder / "labels.npy", bundle.test_set.labels)
+    for name, logits in bundle.test_set.references.items():
         np.save(folder / f"reference.{name}.npy", logits)
     index = {
         "format": FORMAT,
@@ -63,15 +64,14 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         "budgets": bundle.budgets.model_dump(mode="json"),
         "contract": asdict(bundle.contract),
         "candidates": [in_folder(one) for one in bundle.candidates],
-        "references": list(bundle.exam.references),
+        "references": list(bundle.test_set.references),
         "networks": list(bundle.networks),
         "notes": bundle.notes,
     }
     if lowering_of(bundle.profile).command is not None:
         (folder / "NEXT.md").write_text(next_steps(bundle, folder))
-    part = folder / f".{INDEX}"
-    part.write_text(json.dumps(index, indent=1))
-    part.replace(folder / INDEX)
+    with atomic_write(folder / INDEX) as file:
+        file.write(json.dumps(index, indent=1).encode())
 
 
 def in_folder(one: Candidate) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def read_bundle(folder: Path) -> Bundle:
             contract=Contract(**{**contract, **sequences}),
             candidates=[read_candidate(one, folder) for one in raw["candidates"]],
             images=folder / "images.npy",
-            exam=Exam(np.load(folder / "labels.npy"), tuple(contract["classes"]), references),
+            test_set=TestSet(np.load(folder / "labels.npy"), tuple(contract["classes"]), references),
             networks=raw["networks"],
             notes=raw["notes"],
         )

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from targets.baselines.baseline import beside
+from targets.baselines.baseline import comparisons
 from targets.budgets.line import Line, outcome
-from targets.bundle.agreement_matrix import Proof, certificate
+from targets.bundle.agreement_matrix import Proof, agreement_matrix
 from targets.bundle.bundle import Bundle
 from targets.errors import Unmeasurable
 from targets.measuring.measure import measure
 from targets.report.table import compose, target_table
 from targets.stats.intervals import Estimate
-from targets.verdict import judge, sure, unmeasured
+from targets.verdict import judge, settled, unmeasured
 
 GOALS = {
     "macs": "multiply-adds of the pruned student, the recipe's goal",
@@ -34,14 +34,14 @@ def prove(
     pass. What cannot be measured is told as
     such, so that one target's missing runtime stops no other's proof.
     """
-    exam, profile = bundle.exam, bundle.profile
+    test_set, profile = bundle.test_set, bundle.profile
     try:
         if profile.remote and device == "local" and not profile.stand_in:
             raise Unmeasurable(
                 f"no device given; next: retort measure {out / 'bundle'} --device ssh://user@board"
             )
         with tempfile.TemporaryDirectory(prefix="retort-") as work:
-            others = beside(bundle.budgets, bundle.contract, baseline, Path(work))
+            others = comparisons(bundle.budgets, bundle.contract, baseline, Path(work))
             found = measure(
                 bundle.candidates,
                 bundle.contract,
@@ -50,13 +50,13 @@ def prove(
                 bundle.images,
                 out,
                 others,
-                lambda so_far: sure(judge(so_far, bundle.budgets, exam)),
+                lambda so_far: settled(judge(so_far, bundle.budgets, test_set)),
             )
     except Unmeasurable as why:
-        return Proof(target_table(profile, device, unmeasured(bundle.budgets, str(why)), exam, None), {})
-    verdict = judge(found, bundle.budgets, exam)
+        return Proof(target_table(profile, device, unmeasured(bundle.budgets, str(why)), test_set, None), {})
+    verdict = judge(found, bundle.budgets, test_set)
     verdict = replace(verdict, accept=accept, lines=[*verdict.lines, *goal_lines(bundle.notes)])
-    table = target_table(profile, device, verdict, exam, found, bundle.networks)
+    table = target_table(profile, device, verdict, test_set, found, bundle.networks)
     answers = {name: one.logits for name, one in found.candidates.items()}
     int8 = [name for name, one in found.candidates.items() if one.precision == "int8"]
     return Proof(table, {} if found.simulated else answers, int8)
@@ -83,5 +83,5 @@ def report_of(bundles: Sequence[Bundle], proofs: Sequence[Proof]) -> dict[str, A
         own = [row for row in one.networks if row not in networks]
         networks += [{**row, "name": f"{row['name']} for {one.profile.name}"} for row in own]
     told = {name: first.notes[name] for name in NOTES if name in first.notes}
-    notes = {**told, "lineage": list(lineage.values()), "certificate": certificate(proofs)}
-    return compose(first.recipe, first.exam, networks, [proof.table for proof in proofs], **notes)
+    notes = {**told, "lineage": list(lineage.values()), "agreement_matrix": agreement_matrix(proofs)}
+    return compose(first.recipe, first.test_set, networks, [proof.table for proof in proofs], **notes)

@@ -19,6 +19,7 @@ from pathlib import Path
 from targets.devices.base import QUIET, Local
 from targets.errors import Unmeasurable
 from targets.progress import Bar
+from targets.runner.files import cache_folder
 
 SUITE, PYTHON = "trixie", "3.13"
 # With a shell, so that the folder can also stand for a whole machine: behind ssh, after a chroot.
@@ -41,8 +42,7 @@ Acquire::Languages "none";
 
 def home() -> Path:
     """The emulator's folder: one for each set of versions, so that an upgrade installs anew."""
-    cache = os.environ.get("RETORT_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "retort" / "-".join([f"emulator-{SUITE}", *versions().values()])
+    return Path(cache_folder()) / "-".join([f"emulator-{SUITE}", *versions().values()])
 
 
 def versions() -> dict[str, str]:

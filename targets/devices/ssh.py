@@ -33,6 +33,7 @@ from typing import IO, Any, NoReturn
 from targets.devices.address import read_address
 from targets.devices.base import QUIET, RUNNER, RunnerFolder, printable
 from targets.errors import Unmeasurable
+from targets.runner.files import atomic_write
 
 LOCK = "/tmp/retort.lock"
 PATIENCE_S = 5.0  # with a lock: whose connection dropped is still clearing away
@@ -228,9 +229,8 @@ class Ssh(RunnerFolder):
             self.ask(body, do="put", name=name, size=os.fstat(body.fileno()).st_size)
 
     def get(self, name: str, file: Path) -> None:
-        part = file.with_name(file.name + ".part")
-        part.write_bytes(self.read(name))
-        part.replace(file)
+        with atomic_write(file) as kept:
+            kept.write(self.read(name))
 
     def read(self, name: str) -> bytes:
         size = self.ask(do="get", name=name)["size"]

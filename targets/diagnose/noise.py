@@ -20,7 +20,7 @@ from targets.measuring.candidate import Candidate
 from targets.progress import Bar
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile, read_profile
-from targets.stats.intervals import LOOKS, SURE, Blocks, quantiles, ratios, student_half
+from targets.stats.intervals import LOOK_LEVEL, LOOKS, Blocks, quantiles, ratios, student_half
 
 PROCESSES, SECONDS, SIZE, GIVEN_S = 10, 1.0, 64, 60.0
 
@@ -39,7 +39,7 @@ class Noise:
     def provable(self) -> float:
         """The smallest distance from a limit that the gate can tell in a minute."""
         count = max((look for look in LOOKS if look * self.process_s <= GIVEN_S), default=LOOKS[0])
-        return math.expm1(student_half(self.spread, count, SURE))
+        return math.expm1(student_half(self.spread, count, LOOK_LEVEL))
 
     def advice(self) -> list[str]:
         """What would make it quieter."""

@@ -8,15 +8,23 @@ from pathlib import Path
 
 from targets.baselines.baseline import baseline_file
 from targets.budgets.cost import MB
-from targets.budgets.evidence import Exam, Measured
+from targets.budgets.evidence import Measured, TestSet
 from targets.budgets.line import per_cent_more, points
 from targets.gate.gate import CANDIDATE, Given, asked
 from targets.measuring.candidate import Candidate, Measurement
 from targets.measuring.measure import measure
 from targets.report.terminal import figures
-from targets.stats.intervals import SURE, Blocks, Estimate, milliseconds, quantile, quantile_ratio, ratio
+from targets.stats.intervals import (
+    LOOK_LEVEL,
+    Blocks,
+    Estimate,
+    milliseconds,
+    quantile,
+    quantile_ratio,
+    ratio,
+)
 from targets.stats.paired import paired_drop
-from targets.tasks.classification import flips, right_answers, same_answers
+from targets.tasks.classification import discordant_pairs, right_answers, same_answers
 
 Against = Callable[[Blocks, Blocks, float], Estimate]
 PRECISE = 0.01  # half an interval of a ratio of latencies that is enough to be told
@@ -32,7 +40,7 @@ def compare(old: Path, new: Given) -> list[str]:
         )
     how = f"not timed: {found.untimed}" if found.untimed else f"{found.protocol['processes']} processes"
     head = ("", "old", "new", f"new against old, {how}")
-    cells = [head, *rows(found.candidates["old"], found.candidates[CANDIDATE], ask.exam)]
+    cells = [head, *rows(found.candidates["old"], found.candidates[CANDIDATE], ask.test_set)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
@@ -41,21 +49,21 @@ def compare(old: Path, new: Given) -> list[str]:
 
 
 def precise(found: Measurement) -> bool:
-    times = ratio(found.candidates[CANDIDATE].blocks, found.candidates["old"].blocks, SURE)
+    times = ratio(found.candidates[CANDIDATE].blocks, found.candidates["old"].blocks, LOOK_LEVEL)
     return times.high - times.low <= 2 * PRECISE * times.value
 
 
-def rows(old: Measured, new: Measured, exam: Exam) -> Iterator[tuple[str, ...]]:
+def rows(old: Measured, new: Measured, test_set: TestSet) -> Iterator[tuple[str, ...]]:
     timed: list[tuple[str, float, Against]] = [("p50", 0.5, ratio)] if new.blocks else []
     if new.blocks and not new.no_tails:
         timed.append(("p99", 0.99, tail_ratio))
     for name, q, against in timed:
-        times = against(new.blocks, old.blocks, SURE)
+        times = against(new.blocks, old.blocks, LOOK_LEVEL)
         both = [f"{figures(milliseconds(quantile(one.blocks, q)).value)} ms" for one in (old, new)]
         yield f"latency {name}", *both, said(per_cent_more(times), "%")
-    count = len(exam.labels)
-    shares = [f"{right_answers(one.logits, exam) / count:.2%}" for one in (old, new)]
-    gain = points(paired_drop(*reversed(flips(new.logits, old.logits, exam)), count))
+    count = len(test_set.labels)
+    shares = [f"{right_answers(one.logits, test_set) / count:.2%}" for one in (old, new)]
+    gain = points(paired_drop(*reversed(discordant_pairs(new.logits, old.logits, test_set)), count))
     yield "accuracy", *shares, said(gain, "points")
     alike = same_answers(new.logits, old.logits)
     yield "same answers", "", "", f"{alike.value:.2%} [{alike.low:.2%}, {alike.high:.2%}]"

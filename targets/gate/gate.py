@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from targets.baselines.baseline import beside, load
+from targets.baselines.baseline import comparisons, load
 from targets.baselines.lock import Lock, lock_of
-from targets.budgets.evidence import Exam
+from targets.budgets.evidence import TestSet
 from targets.errors import Refusal, Unmeasurable
 from targets.image_folder import LazyImages, class_folders, save_images
 from targets.limits import Budgets
@@ -25,8 +25,8 @@ from targets.report.table import compose, target_table, write_report
 from targets.spec.contract import Contract, infer_contract, read_contract
 from targets.spec.profile import Profile
 from targets.stats.intervals import ratio, share
-from targets.tasks.classification import numberless, right_answers
-from targets.verdict import judge, sure
+from targets.tasks.classification import not_finite_line, right_answers
+from targets.verdict import judge, settled
 
 # Not the file's name: it could be that of one timed beside it.
 CANDIDATE = "candidate"
@@ -50,7 +50,7 @@ class Asked:
     """The given file's input, and the questions: the decoded images lie in ``work``."""
 
     contract: Contract
-    exam: Exam
+    test_set: TestSet
     images: Path
     work: Path
 
@@ -68,7 +68,7 @@ def asked(given: Given) -> Iterator[Asked]:
     with tempfile.TemporaryDirectory(prefix="retort-") as work:
         decoded = Path(work) / "images.npy"
         save_images(track(LazyImages(paths), "images"), len(paths), contract.size, decoded)
-        yield Asked(contract, Exam(labels, classes, {}), decoded, Path(work))
+        yield Asked(contract, TestSet(labels, classes, {}), decoded, Path(work))
 
 
 def gate(
@@ -85,12 +85,12 @@ def gate(
             "gate: no budget to judge by; give --budget p99_ms=8 or another, or a profile with budgets"
         )
     with asked(given) as ask:
-        others = beside(budgets, ask.contract, baseline, ask.work)
-        enough = lambda so_far: sure(judge(so_far, budgets, ask.exam))
+        others = comparisons(budgets, ask.contract, baseline, ask.work)
+        enough = lambda so_far: settled(judge(so_far, budgets, ask.test_set))
         found = measured(given, ask, others, out / given.profile.name, enough)
-    verdict = replace(judge(found, budgets, ask.exam), accept=accept)
-    table = target_table(given.profile, given.device, verdict, ask.exam, found)
-    report = compose(str(given.model), ask.exam, [], [table])
+    verdict = replace(judge(found, budgets, ask.test_set), accept=accept)
+    table = target_table(given.profile, given.device, verdict, ask.test_set, found)
+    report = compose(str(given.model), ask.test_set, [], [table])
     write_report(report, out)
     return report
 
@@ -113,20 +113,22 @@ def lock(given: Given, path: Path) -> Lock:
     begun = lock_of(given.model, path)
     budgets = Budgets({"p50_vs_reference": 1.0})  # so that the reference network is there; nothing is judged
     with asked(given) as ask:
-        others = beside(budgets, ask.contract, None, ask.work)
+        others = comparisons(budgets, ask.contract, None, ask.work)
         found = measured(given, ask, others, ask.work / "out", lambda so_far: True)
-    broken = numberless(found.candidates[CANDIDATE].logits)
-    if broken:
-        raise Refusal(f"lock: {given.model}: {broken[0].note}; it is not accepted")
+    broken = not_finite_line(found.candidates[CANDIDATE].logits)
+    if broken is not None:
+        raise Refusal(f"lock: {given.model}: {broken.note}; it is not accepted")
     if found.untimed:
         raise Unmeasurable(f"lock: {found.untimed}; lock it where it can be timed")
-    return begun.model_copy(update={"figures": figures(found, ask.exam), "measured": circumstances(found)})
+    return begun.model_copy(
+        update={"figures": figures(found, ask.test_set), "measured": circumstances(found)}
+    )
 
 
-def figures(found: Measurement, exam: Exam) -> dict[str, Any]:
+def figures(found: Measurement, test_set: TestSet) -> dict[str, Any]:
     """What people compare in a diff, with as many digits as mean something."""
-    one, reference = found.candidates[CANDIDATE], found.beside["reference"]
-    right = share(right_answers(one.logits, exam), len(exam.labels))
+    one, reference = found.candidates[CANDIDATE], found.comparisons["reference"]
+    right = share(right_answers(one.logits, test_set), len(test_set.labels))
     times = ratio(one.blocks, reference.blocks)
     return {
         "accuracy_percent": [round(100 * x, 2) for x in (right.value, right.low, right.high)],

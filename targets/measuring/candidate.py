@@ -38,7 +38,7 @@ class Measurement:
     protocol: dict[str, Any]
     simulated: bool = False  # a stand-in for the runtime answered, as in tests
     # Timed in the same rounds, to compare with; they never ship: "baseline", "reference".
-    beside: Mapping[str, Measured] = field(default_factory=dict)
+    comparisons: Mapping[str, Measured] = field(default_factory=dict)
     untimed: str = ""  # why there are no times, where there are none
     # Of the work without a pause before, if there was any.
-    heat: Mapping[str, Any] = field(default_factory=dict)
+    throttling: Mapping[str, Any] = field(default_factory=dict)

@@ -17,12 +17,13 @@ from targets.devices.base import Local
 from targets.devices.connect import open_device
 from targets.measuring.bench import Bench
 from targets.measuring.candidate import Candidate, Measurement
-from targets.measuring.throttling import heat
+from targets.measuring.throttling import throttling
 from targets.progress import Bar
 from targets.runner.backends import REFERENCE
+from targets.runner.files import atomic_write
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
-from targets.stats.intervals import ERROR, LOOKS, until_sure
+from targets.stats.intervals import ERROR, LOOKS, until_settled
 
 
 def measure(
@@ -32,7 +33,7 @@ def measure(
     device_name: str,
     images: Path,
     out: Path,
-    beside: Sequence[Candidate] = (),
+    comparisons: Sequence[Candidate] = (),
     enough: Callable[[Measurement], bool] = lambda found: True,
 ) -> Measurement:
     """Build, ask and time; the files as they ran there are left in ``out``. Raises Unmeasurable.
@@ -40,7 +41,7 @@ def measure(
     Timed in fresh processes, because a session is a sample too: as many as the first look wants, and on to the
     next look while ``enough`` says no and the profile's seconds last.
     """
-    everything = [*candidates, *beside]
+    everything = [*candidates, *comparisons]
     bar = Bar(profile.name, 2 * len(everything) + LOOKS[0])
     with tempfile.TemporaryDirectory(prefix="retort-") as work, open_device(device_name) as device, bar:
         bench = Bench(device, profile, contract, images, Path(work))
@@ -49,11 +50,11 @@ def measure(
         for one in candidates:
             here = seen[one.name].logits if same_job else answers_here(bench, one)
             seen[one.name] = replace(seen[one.name], here=here)
-        names = [one.name for one in beside]
+        names = [one.name for one in comparisons]
         if bench.untimed:
             found = collected(seen, [], names, profile, device_name)
             return replace(found, untimed=bench.untimed, environment=bench.environment)
-        heated = heat(bench.sustain(everything, profile.sustained)) if profile.sustained else {}
+        heated = throttling(bench.sustain(everything, profile.sustained)) if profile.sustained else {}
 
         def take(number: int) -> dict[str, Any]:
             done = bench.time(everything, profile.seconds / LOOKS[-1], number)
@@ -63,9 +64,9 @@ def measure(
 
         def so_far(timed: Sequence[dict[str, Any]]) -> Measurement:
             found = collected(seen, timed, names, profile, device_name)
-            return replace(found, heat=heated)
+            return replace(found, throttling=heated)
 
-        timed = until_sure(take, lambda taken: enough(so_far(taken)))
+        timed = until_settled(take, lambda taken: enough(so_far(taken)))
         for one in candidates:
             seen[one.name].facts.update(bench.vendor(one))
     return so_far(timed)
@@ -110,7 +111,7 @@ def untimed(bench: Bench, everything: Sequence[Candidate], out: Path, bar: Bar) 
 def collected(
     seen: Mapping[str, Measured],
     timed: Sequence[dict[str, Any]],
-    beside: Sequence[str],
+    comparisons: Sequence[str],
     profile: Profile,
     device: str,
 ) -> Measurement:
@@ -127,16 +128,13 @@ def collected(
         protocol |= {"taken": timed[0]["time"], "timer": timed[0]["timer"]}
         environment = timed[-1]["after"]
     simulated = any(one.facts.get("simulated", False) for one in seen.values())
-    others = {name: found.pop(name) for name in beside}
+    others = {name: found.pop(name) for name in comparisons}
     return Measurement(profile.name, device, found, environment, protocol, simulated, others)
 
 
 def keep(file: Path, folder: Path) -> Path:
     """Copy a file into a folder so that whoever looks sees it whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as part:
-        part.write(file.read_bytes())
-    kept = folder / file.name
-    Path(part.name).chmod(0o644)
-    Path(part.name).replace(kept)
-    return kept
+    with atomic_write(folder / file.name) as kept:
+        kept.write(file.read_bytes())
+    return folder / file.name

@@ -11,7 +11,7 @@ THROTTLED = 1.05  # from here on it is called so: beyond what a clock wanders at
 Windows = Sequence[Mapping[str, Any]]
 
 
-def heat(windows: Windows) -> dict[str, Any]:
+def throttling(windows: Windows) -> dict[str, Any]:
     """The curve of the windows in times the beginning's latency, and in words.
 
     The beginning and the end are a tenth of the windows each, at least one. Throttled: every candidate's end is

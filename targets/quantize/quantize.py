@@ -17,8 +17,8 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from targets.baselines.baseline import beside, load
-from targets.budgets.evidence import Exam
+from targets.baselines.baseline import comparisons, load
+from targets.budgets.evidence import TestSet
 from targets.errors import Refusal
 from targets.gate.gate import check_classes
 from targets.image_folder import SUFFIXES, LazyImages, class_folders, save_images
@@ -34,7 +34,7 @@ from targets.report.table import compose, target_table, write_report
 from targets.runner.__main__ import Images
 from targets.spec.contract import Contract, infer_contract, read_contract
 from targets.spec.profile import Profile
-from targets.verdict import judge, sure
+from targets.verdict import judge, settled
 
 FEWEST = 8  # images of either part
 
@@ -81,8 +81,8 @@ def quantize(order: Order, budgets: Budgets, out: Path, accept: bool = False) ->
         tables = []
         for profile in order.profiles:
             own = budgets.over(profile.budgets)
-            others = beside(own, prepared.contract, None, work)
-            enough = lambda so_far, own=own: sure(judge(so_far, own, test_set))
+            others = comparisons(own, prepared.contract, None, work)
+            enough = lambda so_far, own=own: settled(judge(so_far, own, test_set))
             place = prepared.contract, profile, order.device, prepared.images, out / profile.name
             found = measure(candidates, *place, others, enough)
             verdict = replace(judge(found, own, test_set), accept=accept)
@@ -167,11 +167,11 @@ def of_size(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     return copy
 
 
-def questions(prepared: Prepared) -> Exam:
+def questions(prepared: Prepared) -> TestSet:
     """The test images with their labels, or with what the float file answers."""
     if prepared.labels is not None:
-        return Exam(prepared.labels, prepared.classes, {})
+        return TestSet(prepared.labels, prepared.classes, {})
     feed = Images(str(prepared.images), prepared.contract.feed())
     logits = answers(prepared.model, singly(feed, "float answers"), prepared.contract)
     names = prepared.contract.classes or tuple(str(number) for number in range(logits.shape[1]))
-    return Exam(logits.argmax(1), names, {})
+    return TestSet(logits.argmax(1), names, {})

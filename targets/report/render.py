@@ -134,8 +134,8 @@ def html(table: Table) -> str:
     calls = {**table, "targets": [one for one in table["targets"] if has(one, "times_ms")]}
     if calls["targets"]:
         drawn["latencies"] = Markup(figures.latencies(calls))
-    if any(target["heat"] for target in measured["targets"]):
-        drawn["heat"] = Markup(strips.heat(measured))
+    if any(target["throttling"] for target in measured["targets"]):
+        drawn["throttling"] = Markup(strips.throttling(measured))
     return page("report.html.j2", table=table, ladder=ladder(table), classes=classes(measured), figures=drawn)
 
 

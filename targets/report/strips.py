@@ -68,12 +68,12 @@ def budgets(table: Table) -> str:
         return out.getvalue()
 
 
-def heat(table: Table) -> str:
+def throttling(table: Table) -> str:
     """How the latency of each candidate went while the device worked without a pause."""
-    hot = [target for target in table["targets"] if target["heat"]]
+    hot = [target for target in table["targets"] if target["throttling"]]
     with drawing(FULL, 2.4 * len(hot)) as figure:
         for axes, target in zip(figure.subplots(len(hot), 1, squeeze=False).ravel(), hot, strict=True):
-            curve = dict(target["heat"]["curve"])
+            curve = dict(target["throttling"]["curve"])
             minutes = [at / 60 for at in curve.pop("at")]
             for number, (name, times) in enumerate(curve.items()):
                 axes.plot(minutes, times, color=colour(number), lw=1.3, label=name)
@@ -82,4 +82,4 @@ def heat(table: Table) -> str:
             axes.set_xlabel("minutes of work without a pause")
             axes.set_ylabel("latency, times the first")
             axes.legend(frameon=False, fontsize=8)
-        return svg(figure, "heat", "Latency of each candidate while the device worked without a pause")
+        return svg(figure, "throttling", "Latency of each candidate while the device worked without a pause")

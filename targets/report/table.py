@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from targets.budgets.evidence import Exam, Measured
+from targets.budgets.evidence import Measured, TestSet
 from targets.budgets.latency import QUANTILES
 from targets.budgets.line import Line
 from targets.errors import FAILED, PASSED, UNDECIDED
 from targets.measuring.candidate import Measurement
 from targets.report import render, strips
+from targets.runner.files import atomic_write
 from targets.spec.profile import Profile
 from targets.stats.intervals import milliseconds, quantile, share
 from targets.tasks.classification import recalls, right_answers, same_answers
@@ -32,7 +33,7 @@ def target_table(
     profile: Profile,
     device: str,
     verdict: Verdict,
-    exam: Exam,
+    test_set: TestSet,
     measurement: Measurement | None,
     networks: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
@@ -51,12 +52,12 @@ def target_table(
         "lines": [line_table(line) for line in verdict.lines],
         "rejected": {name: [line_table(line) for line in lines] for name, lines in verdict.rejected.items()},
         "candidates": {
-            name: candidate_table(one, exam, profile.batch) | costs.get(one.network, {})
+            name: candidate_table(one, test_set, profile.batch) | costs.get(one.network, {})
             for name, one in found.items()
         },
         "environment": measurement.environment if measurement else {},
         "protocol": measurement.protocol if measurement else {},
-        "heat": measurement.heat if measurement else {},
+        "throttling": measurement.throttling if measurement else {},
     }
 
 
@@ -64,9 +65,9 @@ def line_table(line: Line) -> dict[str, Any]:
     return {**asdict(line), "outcome": line.outcome.value}
 
 
-def candidate_table(found: Measured, exam: Exam, batch: int) -> dict[str, Any]:
+def candidate_table(found: Measured, test_set: TestSet, batch: int) -> dict[str, Any]:
     return {
-        **answers_table(found.logits, exam),
+        **answers_table(found.logits, test_set),
         **(latency_table(found, batch) if found.blocks else {}),
         **agreement_table(found),
         "artifact": found.artifact.name,
@@ -98,23 +99,23 @@ def agreement_table(found: Measured) -> dict[str, Any]:
     return {"agreement": {"same": asdict(same), "largest": largest}}
 
 
-def answers_table(logits: NDArray[np.float32], exam: Exam) -> dict[str, Any]:
+def answers_table(logits: NDArray[np.float32], test_set: TestSet) -> dict[str, Any]:
     """Accuracy with its interval, and the recall of each class."""
     return {
-        "accuracy": asdict(share(right_answers(logits, exam), len(exam.labels))),
-        "recall": [asdict(found) for found in recalls(logits, exam, 0.95)],
+        "accuracy": asdict(share(right_answers(logits, test_set), len(test_set.labels))),
+        "recall": [asdict(found) for found in recalls(logits, test_set, 0.95)],
     }
 
 
 def network_table(
-    name: str, facts: dict[str, Any], logits: NDArray[np.float32], exam: Exam
+    name: str, facts: dict[str, Any], logits: NDArray[np.float32], test_set: TestSet
 ) -> dict[str, Any]:
     """A rung of the ladder that was answered in the workshop: facts are network, parameters, macs."""
-    return {"name": name, **facts, **answers_table(logits, exam)}
+    return {"name": name, **facts, **answers_table(logits, test_set)}
 
 
 def compose(
-    recipe: str, exam: Exam, networks: list[dict[str, Any]], targets: list[dict[str, Any]], **more: Any
+    recipe: str, test_set: TestSet, networks: list[dict[str, Any]], targets: list[dict[str, Any]], **more: Any
 ) -> dict[str, Any]:
     """The whole report: ``networks`` and ``targets`` are the tables above; ``more`` is taken as it is."""
     statuses = {target["status"] for target in targets}
@@ -123,9 +124,9 @@ def compose(
         "recipe": recipe,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "status": next((s for s in (FAILED, UNDECIDED) if s in statuses), PASSED),
-        "classes": list(exam.classes),
-        "test_images": len(exam.labels),
-        "class_images": np.bincount(exam.labels, minlength=len(exam.classes)).tolist(),
+        "classes": list(test_set.classes),
+        "test_images": len(test_set.labels),
+        "class_images": np.bincount(test_set.labels, minlength=len(test_set.classes)).tolist(),
         "networks": networks,
         "targets": targets,
         **more,
@@ -143,6 +144,5 @@ def write_report(table: dict[str, Any], folder: Path) -> None:
         "budgets.svg": strips.budgets(render.printable(table)),
     }
     for name, text in texts.items():
-        part = folder / f".{name}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(folder / name)
+        with atomic_write(folder / name) as file:
+            file.write(text.encode())

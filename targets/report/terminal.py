@@ -30,8 +30,8 @@ def tell(table: Table, folder: Path) -> None:
         console.print()
         console.print(f"{target['target']} on {target['device']}: {headline(target)}", markup=False)
         console.print(f"  {target['reason']}", markup=False)
-        if target["heat"]:
-            console.print(f"  {target['heat']['says']}", markup=False)
+        if target["throttling"]:
+            console.print(f"  {target['throttling']['says']}", markup=False)
         for line in target["lines"]:
             text = Text(f"  {line['outcome']:<12}", STYLES[line["outcome"]])
             text.append(f"  {line['budget']:<21} {amount(line)}", "none")

@@ -6,7 +6,6 @@ A job is ``{"do": "look" | "build" | "answer" | "time" | …, "backend": …, "o
 from __future__ import annotations
 
 import json
-import os
 import random
 import sys
 import time
@@ -18,6 +17,7 @@ import numpy as np
 from .backends import Runtime, Session, backend, register
 from .clock import rounds, sustained, timer_facts
 from .environment import environment, memory_peak, state
+from .files import atomic_write
 
 TIMED_IMAGES = 32
 
@@ -154,10 +154,8 @@ def main(path: str) -> int:
         result["before"] = environment()
         result.update(JOBS[job["do"]](job, runtime))
         result["after"] = environment()
-    part = job["result"] + ".part"
-    with open(part, "w") as file:
-        json.dump(result, file)
-    os.replace(part, job["result"])
+    with atomic_write(job["result"]) as file:
+        file.write(json.dumps(result).encode())
     return 0
 
 

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from targets.errors import Refusal, unknown
+from targets.errors import Refusal, explain, unknown
 from targets.limits import Budgets
 from targets.runner.backends import BACKENDS, backend
 from targets.spec.contract import Layout
@@ -111,5 +111,4 @@ def read_profile(name: str) -> Profile:
     except tomllib.TOMLDecodeError as error:
         raise Refusal(f"TARGET: {path}: not valid TOML: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise Refusal(f"TARGET: {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise Refusal(f"TARGET: {path}: {explain(error, Profile)}") from None

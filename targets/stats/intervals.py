@@ -17,7 +17,7 @@ LEVEL = 0.95
 # of all looks hold at once (Bonferroni), so the chance of any wrong decision is at most ERROR.
 LOOKS = (5, 7, 10, 14, 20, 28, 40)
 ERROR = 0.01
-SURE = 1 - ERROR / len(LOOKS)
+LOOK_LEVEL = 1 - ERROR / len(LOOKS)  # of an interval at one look
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def share(right: int, count: int, level: float = LEVEL) -> Estimate:
 Blocks = Sequence[Sequence[Sequence[float]]]  # processes of blocks of seconds
 
 
-def until_sure(take: Callable[[int], T], enough: Callable[[list[T]], bool]) -> list[T]:
+def until_settled(take: Callable[[int], T], enough: Callable[[list[T]], bool]) -> list[T]:
     """The sequential test: samples up to each look in turn, until it is enough or the last look is over."""
     taken: list[T] = []
     for look in LOOKS:

@@ -13,8 +13,8 @@ from scipy import optimize, stats
 
 from targets.stats.intervals import LEVEL, Estimate, share
 
-GRID = 24  # shares of flips that are tried
-UNLIKELY = 1e-3  # of the tail: how much is spent on leaving out shares of flips that the images speak against
+GRID = 24  # shares of discordant pairs that are tried
+UNLIKELY = 1e-3  # of the tail: how much is spent on leaving out shares that the images speak against
 FAR = 7.5  # standard deviations that a sum over counts goes
 
 
@@ -23,9 +23,9 @@ def paired_drop(lost: int, won: int, count: int, level: float = LEVEL) -> Estima
     """How much smaller the share of right answers is: (lost − won) / count, with an exact interval.
 
     The interval is the set of drops that an exact unconditional test does not reject: of the score (Tango
-    1998), its chance summed over all outcomes, at the share of flips that is worst for us within what the
+    1998), its chance summed over all outcomes, at the share of discordant pairs that is worst for us within what the
     images allow (Berger & Boos 1994; Lloyd & Moldovan 2007). So an interval misses the truth on a side in at most
-    (1 − level) / 2, however few images or flips there are.
+    (1 − level) / 2, however few images or discordant pairs there are.
     """
     value, near = (lost - won) / count, score_drop(lost, won, count, level)
     low = lower(lost, won, count, near.low, (1 - level) / 2)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from targets.budgets.budget import POINTS, SHARE, Budget, Found
-from targets.budgets.evidence import Evidence, Exam
+from targets.budgets.evidence import Evidence, TestSet
 from targets.budgets.line import Line, Outcome, points
 from targets.stats.intervals import Estimate, share
 from targets.stats.paired import images_needed, paired_drop
@@ -25,7 +25,7 @@ def drop(evidence: Evidence, against: str) -> Found:
         return Found(None, f"no answers of the {against} to compare with")
     if np.array_equal(logits, reference):  # the reference itself: nothing is estimated
         return Found(Estimate(0.0, 0.0, 0.0), "the same answers")
-    (lost, won), count = flips(logits, reference, evidence.exam), len(evidence.exam.labels)
+    (lost, won), count = discordant_pairs(logits, reference, evidence.test_set), len(evidence.test_set.labels)
     return Found(
         points(paired_drop(lost, won, count)),
         f"{lost} lost, {won} won of {count}",
@@ -33,37 +33,39 @@ def drop(evidence: Evidence, against: str) -> Found:
     )
 
 
-def flips(mine: NDArray[np.float32], theirs: NDArray[np.float32], exam: Exam) -> tuple[int, int]:
+def discordant_pairs(
+    mine: NDArray[np.float32], theirs: NDArray[np.float32], test_set: TestSet
+) -> tuple[int, int]:
     """How many images only the other answers right, and how many only this one."""
-    right, others = mine.argmax(1) == exam.labels, theirs.argmax(1) == exam.labels
+    right, others = mine.argmax(1) == test_set.labels, theirs.argmax(1) == test_set.labels
     return int((others & ~right).sum()), int((right & ~others).sum())
 
 
-def right_answers(logits: NDArray[np.float32], exam: Exam) -> int:
-    return int((logits.argmax(1) == exam.labels).sum())
+def right_answers(logits: NDArray[np.float32], test_set: TestSet) -> int:
+    return int((logits.argmax(1) == test_set.labels).sum())
 
 
 def accuracy(evidence: Evidence) -> Found:
-    right, count = right_answers(evidence.candidate.logits, evidence.exam), len(evidence.exam.labels)
+    right, count = right_answers(evidence.candidate.logits, evidence.test_set), len(evidence.test_set.labels)
     return Found(points(share(right, count)), f"{right} of {count} right")
 
 
-def recalls(logits: NDArray[np.float32], exam: Exam, level: float) -> list[Estimate]:
+def recalls(logits: NDArray[np.float32], test_set: TestSet, level: float) -> list[Estimate]:
     """Recall of each class that has images, in their order."""
-    right = logits.argmax(1) == exam.labels
-    counts = np.bincount(exam.labels, minlength=len(exam.classes))
-    hits = np.bincount(exam.labels[right], minlength=len(exam.classes))
+    right = logits.argmax(1) == test_set.labels
+    counts = np.bincount(test_set.labels, minlength=len(test_set.classes))
+    hits = np.bincount(test_set.labels[right], minlength=len(test_set.classes))
     return [share(int(h), int(n), level) for h, n in zip(hits, counts, strict=True) if n]
 
 
 def worst_class(evidence: Evidence) -> Found:
     """Every class must keep to it, so each interval is widened to hold for all at once (Bonferroni)."""
-    exam = evidence.exam
-    present = np.unique(exam.labels)
-    found = recalls(evidence.candidate.logits, exam, 1 - 0.05 / len(present))
+    test_set = evidence.test_set
+    present = np.unique(test_set.labels)
+    found = recalls(evidence.candidate.logits, test_set, 1 - 0.05 / len(present))
     worst = min(range(len(found)), key=lambda i: found[i].value)
     bounds = Estimate(found[worst].value, min(f.low for f in found), min(f.high for f in found))
-    return Found(points(bounds), f"class {exam.classes[int(present[worst])]}")
+    return Found(points(bounds), f"class {test_set.classes[int(present[worst])]}")
 
 
 def same_answers(mine: NDArray[np.float32], theirs: NDArray[np.float32]) -> Estimate:
@@ -101,13 +103,13 @@ def images_for_share(value: float, limit: float, most: int = 10_000_000) -> int 
     return count
 
 
-def numberless(logits: NDArray[np.float32]) -> list[Line]:
-    """A failed line for answers that are no numbers, whatever the budgets are; nothing where all are numbers."""
+def not_finite_line(logits: NDArray[np.float32]) -> Line | None:
+    """A failed line for answers that are no numbers, whatever the budgets are; None where all are numbers."""
     count = int((~np.isfinite(logits)).any(1).sum())
     if not count:
-        return []
+        return None
     note = f"{count} of {len(logits)} images are answered with what is no number"
-    return [Line("finite", 0.0, "images", Outcome.FAIL, note=note, meaning="every answer is a number")]
+    return Line("finite", 0.0, "images", Outcome.FAIL, note=note, meaning="every answer is a number")
 
 
 CLASSIFICATION = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from targets.budgets.evidence import Exam, Measured
+from targets.budgets.evidence import Measured, TestSet
 from targets.limits import Budgets
 from targets.measuring.candidate import Measurement
 from targets.report.table import compose, network_table, target_table
@@ -51,12 +51,12 @@ def build(
     labels = np.sort(rng.integers(0, classes, images))
     known = (names or []) + [f"kind {i}" for i in range(classes)]
     networks: list[dict[str, Any]] = []
-    exam = Exam(labels, tuple(known[:classes]), {})
+    test_set = TestSet(labels, tuple(known[:classes]), {})
     if teacher:
         for name, size in (("teacher", 4.0), ("student", 1.0)):
-            exam.references[name] = logits(labels, classes, 0.95, rng)
+            test_set.references[name] = logits(labels, classes, 0.95, rng)
             facts = {"network": f"net{size:g}", "parameters": int(70_000 * size), "macs": int(12e6 * size)}
-            networks.append(network_table(name, facts, exam.references[name], exam))
+            networks.append(network_table(name, facts, test_set.references[name], test_set))
     tables = []
     for number in range(targets):
         profile = Profile(name=f"board {number}", about="a board", backend="onnxruntime", budgets=budgets)
@@ -65,12 +65,14 @@ def build(
             answers = logits(labels, classes, 0.95 - 0.01 * place, rng)
             found[name] = measured(name, 0.01 * 4**number / (1 + place), answers, rng, memory)
         if teacher:
-            exam.references["float"] = found["float"].logits
+            test_set.references["float"] = found["float"].logits
         environment = {"machine": "x86_64", "cpu": {"model": "a <b>", "features": ["avx2"]}}
         measurement = Measurement(profile.name, "local", found, environment, SAMPLE)
-        tables.append(target_table(profile, "local", judge(measurement, budgets, exam), exam, measurement))
+        tables.append(
+            target_table(profile, "local", judge(measurement, budgets, test_set), test_set, measurement)
+        )
     if not teacher:
-        return compose("model.onnx", exam, networks, tables)
+        return compose("model.onnx", test_set, networks, tables)
     stage = {"stage": "teach", "seconds": 40.7, "parents": {"data": "decode-0"}, "settings": {"lr": 0.1}}
     lineage = [{"key": "teach-1", **stage, "versions": {"numpy": "2"}}]
-    return compose("digits", exam, networks, tables, lineage=lineage)
+    return compose("digits", test_set, networks, tables, lineage=lineage)

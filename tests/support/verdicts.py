@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from targets.budgets.evidence import Exam, Measured
+from targets.budgets.evidence import Measured, TestSet
 from targets.budgets.line import Outcome
 from targets.limits import Budgets
 from targets.measuring.candidate import Measurement
@@ -42,10 +42,10 @@ def measured(logits: Logits, milliseconds: list[float] | None = None, **facts: A
 def judged(
     budgets: Mapping[str, float],
     candidates: dict[str, Measured],
-    exam: Exam | None = None,
+    test_set: TestSet | None = None,
     simulated: bool = False,
 ) -> Verdict:
-    exam = exam or Exam(LABELS, CLASSES, {"teacher": answers([]), "float": answers([])})
-    beside = {"baseline": measured(answers([])), "reference": measured(answers([]), [1.0] * 5)}
-    measurement = Measurement("cpu", "local", candidates, {}, {}, simulated, beside)
-    return judge(measurement, Budgets.model_validate(budgets), exam)
+    test_set = test_set or TestSet(LABELS, CLASSES, {"teacher": answers([]), "float": answers([])})
+    comparisons = {"baseline": measured(answers([])), "reference": measured(answers([]), [1.0] * 5)}
+    measurement = Measurement("cpu", "local", candidates, {}, {}, simulated, comparisons)
+    return judge(measurement, Budgets.model_validate(budgets), test_set)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from support.verdicts import CLASSES, FAIL, answers, judged, measured
-from targets.budgets.evidence import Exam, Measured, Method
+from targets.budgets.evidence import Measured, Method, TestSet
 from targets.errors import FAILED
-from targets.verdict import sure
+from targets.verdict import settled
 
 NAN = np.full_like(answers([]), np.nan)
 
@@ -16,9 +16,9 @@ NAN = np.full_like(answers([]), np.nan)
 @pytest.mark.parametrize("budgets", [{"agreement": 90}, {"accuracy": 1}, {"p50_ms": 9}, {"size_mb": 9}, {}])
 def test_answers_that_are_no_numbers_never_pass(budgets: dict[str, float]) -> None:
     """All NaN: argmax is class 0 everywhere, and every runtime answers alike."""
-    exam = Exam(np.zeros(1000, np.int64), CLASSES, {})
+    test_set = TestSet(np.zeros(1000, np.int64), CLASSES, {})
     for broken in (NAN, np.where(np.arange(1000)[:, None] == 7, np.float32(np.inf), answers([]))):
-        found = judged(budgets, {"model": measured(broken, here=broken)}, exam)
+        found = judged(budgets, {"model": measured(broken, here=broken)}, test_set)
         assert found.status == FAILED
         (line,) = (line for line in found.lines if line.budget == "finite")
         assert line.outcome is FAIL and "what is no number" in line.note
@@ -79,4 +79,4 @@ def spread(low: float, high: float, seed: int) -> Measured:
 )
 def test_the_clock_goes_on_while_it_is_open_which_candidate_ships(int8: Measured, open_: bool) -> None:
     found = judged({}, {"float": spread(1.99, 2.01, 0), "int8": int8})
-    assert found.undecided is open_ and sure(found) is not open_
+    assert found.undecided is open_ and settled(found) is not open_

@@ -14,7 +14,7 @@ from pipeline.recipe.read import read_recipe
 from support.verdicts import CLASSES, LABELS, answers, measured
 from targets.budgets.budget import Bounds, Budget, Found
 from targets.budgets.cost import COST
-from targets.budgets.evidence import Evidence, Exam
+from targets.budgets.evidence import Evidence, TestSet
 from targets.budgets.latency import LATENCY
 from targets.errors import Refusal
 from targets.limits import BUDGETS, Budgets, read_budgets
@@ -25,7 +25,7 @@ from targets.report.terminal import amount
 from targets.spec.profile import Profile
 from targets.stats.intervals import Estimate
 from targets.tasks.classification import CLASSIFICATION
-from targets.verdict import judge, sure, unmeasured
+from targets.verdict import judge, settled, unmeasured
 
 RECIPE = 'version = 1\ndata = "digits"\nteacher = "resnet20"\nstudent = "resnet8"\nbudgets = { %s }\n'
 
@@ -82,8 +82,8 @@ def test_budgets_stay_as_they_were_read_and_go_through_json() -> None:
     [
         (["p99=3"], "--budget: no budget named 'p99'; did you mean 'p99_ms'"),
         (["p99_ms=3", "p99_ms=4"], "--budget p99_ms: given twice, 3 and 4"),
-        (["p99_ms=-3"], "--budget p99_ms=-3: .*greater than 0; write NAME=NUMBER"),
-        (["p99_ms"], "--budget p99_ms=: .*write NAME=NUMBER"),
+        (["p99_ms=-3"], r"--budget p99_ms: .*greater than 0 \(got '-3'\); write NAME=NUMBER"),
+        (["p99_ms"], "--budget p99_ms: .*write NAME=NUMBER"),
     ],
 )
 def test_words_that_are_no_budgets_are_refused(words: list[str], said: str) -> None:
@@ -93,7 +93,7 @@ def test_words_that_are_no_budgets_are_refused(words: list[str], said: str) -> N
 
 def spread(evidence: Evidence) -> Found:
     """A quantity that no part of Retort knows: the file's bytes for each class."""
-    value = evidence.candidate.size_bytes / len(evidence.exam.classes)
+    value = evidence.candidate.size_bytes / len(evidence.test_set.classes)
     return Found(Estimate(value, value - 1, value + 1), f"{len(evidence.comparisons)} beside it")
 
 
@@ -111,12 +111,12 @@ def test_a_row_is_all_that_a_new_budget_needs(toy: Budget, limit: float, said: s
     (tmp_path / "recipe.toml").write_text(RECIPE % f"toy = {limit}, size_mb = 1")
     budgets = read_recipe(str(tmp_path / "recipe.toml"))[0].budgets
     assert Budgets.model_validate_json(budgets.model_dump_json()) == budgets == Budgets(toy=limit, size_mb=1)
-    exam, found = Exam(LABELS, CLASSES, {}), {"int8": measured(answers([]))}
-    measurement = Measurement("board", "local", found, {}, {}, beside={"other": measured(answers([]))})
-    verdict = judge(measurement, budgets, exam)
-    assert sure(verdict) is (said != "INCONCLUSIVE"), "its kind says that more timing can change it"
+    test_set, found = TestSet(LABELS, CLASSES, {}), {"int8": measured(answers([]))}
+    measurement = Measurement("board", "local", found, {}, {}, comparisons={"other": measured(answers([]))})
+    verdict = judge(measurement, budgets, test_set)
+    assert settled(verdict) is (said != "INCONCLUSIVE"), "its kind says that more timing can change it"
     profile = Profile(name="board", about="a board", backend="onnxruntime")
-    table = compose("recipe", exam, [], [target_table(profile, "local", verdict, exam, measurement)])
+    table = compose("recipe", test_set, [], [target_table(profile, "local", verdict, test_set, measurement)])
     shown: dict[str, Any] = json.loads(json.dumps(table))["targets"][0]["lines"][0]
     estimate = {"value": 100_000, "low": 99_999, "high": 100_001}
     assert shown == {

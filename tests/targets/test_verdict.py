@@ -20,7 +20,7 @@ from support.verdicts import (
     judged,
     measured,
 )
-from targets.budgets.evidence import Exam, Measured
+from targets.budgets.evidence import Measured, TestSet
 from targets.budgets.line import Outcome
 from targets.errors import FAILED, PASSED, UNDECIDED
 from targets.limits import BUDGETS, Budgets
@@ -83,8 +83,8 @@ def test_the_table_has_a_row_for_every_budget() -> None:
 
 @pytest.mark.parametrize("against", ["teacher", "float"])
 def test_a_drop_against_absent_answers_is_not_measured(against: str) -> None:
-    exam = Exam(LABELS, CLASSES, {})
-    verdict = judged({f"drop_vs_{against}": 3}, {"int8": measured(answers([]))}, exam)
+    test_set = TestSet(LABELS, CLASSES, {})
+    verdict = judged({f"drop_vs_{against}": 3}, {"int8": measured(answers([]))}, test_set)
     (line,) = verdict.lines
     assert line.outcome is NOT_MEASURED and line.estimate is None
     assert against in line.note
@@ -116,8 +116,8 @@ def test_a_latency_is_the_quantile_that_its_budget_names() -> None:
 
 def test_a_drop_counts_what_was_lost_and_won_pair_by_pair() -> None:
     """Both are wrong 20 times; on 15 of the images they disagree each way."""
-    exam = Exam(LABELS, CLASSES, {"teacher": answers(range(20)), "float": answers([])})
-    verdict = judged({"drop_vs_teacher": 3}, {"int8": measured(answers(range(15, 35)))}, exam)
+    test_set = TestSet(LABELS, CLASSES, {"teacher": answers(range(20)), "float": answers([])})
+    verdict = judged({"drop_vs_teacher": 3}, {"int8": measured(answers(range(15, 35)))}, test_set)
     assert verdict.lines[0].estimate is not None and verdict.lines[0].estimate.value == 0
     assert "15 lost, 15 won of 1000" in verdict.lines[0].note
 
@@ -133,12 +133,12 @@ def test_worst_class_holds_for_all_classes_at_once() -> None:
     """Ten classes, each right 96 of 100: each alone would pass at 95 %, all together do not."""
     labels, classes = np.arange(1000) % 10, tuple("0123456789")
     wrong = [image for image in range(1000) if image // 10 < 4]
-    exam = Exam(labels, classes, {})
+    test_set = TestSet(labels, classes, {})
     alone, together = (
         100 * stats.binomtest(96, 100).proportion_ci(level, method="exact").low for level in (0.95, 0.995)
     )
     limit = (alone + together) / 2
-    verdict = judged({"worst_class": limit}, {"int8": measured(answers(wrong, labels, 10))}, exam)
+    verdict = judged({"worst_class": limit}, {"int8": measured(answers(wrong, labels, 10))}, test_set)
     (line,) = verdict.lines
     assert line.estimate is not None and line.estimate.low == pytest.approx(together)
     assert line.outcome is INCONCLUSIVE
@@ -149,7 +149,7 @@ def test_worst_class_is_named_and_a_class_without_images_is_not_judged() -> None
     verdict = judged(
         {"worst_class": 50},
         {"int8": measured(answers(range(200, 230), labels))},
-        Exam(labels, CLASSES, {}),
+        TestSet(labels, CLASSES, {}),
     )
     (line,) = verdict.lines
     assert line.outcome is PASS and "cat" in line.note
@@ -159,7 +159,9 @@ def test_worst_class_is_named_and_a_class_without_images_is_not_judged() -> None
 def test_worst_class_is_not_proved_by_a_rare_class_that_is_always_right() -> None:
     """Three images of a class, all right, say little of it: its interval decides, not the worst share."""
     labels = np.array([0] * 900 + [1])
-    verdict = judged({"worst_class": 80}, {"int8": measured(answers([], labels))}, Exam(labels, CLASSES, {}))
+    verdict = judged(
+        {"worst_class": 80}, {"int8": measured(answers([], labels))}, TestSet(labels, CLASSES, {})
+    )
     assert verdict.lines[0].outcome is INCONCLUSIVE
 
 
@@ -241,8 +243,8 @@ def test_float_loses_nothing_against_itself_however_few_the_images() -> None:
     """With 60 images and equal answers a slower int8 must not ship because float's drop is 'undecided'."""
     labels = LABELS[:60]
     same = answers([], labels)
-    exam = Exam(labels, CLASSES, {"float": same})
-    verdict = judged({"drop_vs_float": 2}, {"float": measured(same), "int8": measured(same, SLOW)}, exam)
+    test_set = TestSet(labels, CLASSES, {"float": same})
+    verdict = judged({"drop_vs_float": 2}, {"float": measured(same), "int8": measured(same, SLOW)}, test_set)
     assert (verdict.ship, verdict.status) == ("float", PASSED)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..environment import environment
+from ..files import atomic_write, cache_folder
 from . import Arrays, Runtime, Session
 from .cuda import Buffer, Cuda
 from .trtexec import figures
@@ -47,8 +48,8 @@ def build(model: str, options: dict[str, Any], engine: str) -> dict[str, Any]:
         compile_engine(model, options, engine)
     if kept is not None and not os.path.exists(kept):
         os.makedirs(os.path.dirname(kept), exist_ok=True)
-        shutil.copyfile(engine, kept + ".part")
-        os.replace(kept + ".part", kept)
+        with open(engine, "rb") as made, atomic_write(kept) as file:
+            shutil.copyfileobj(made, file)
     return {
         "engine_bytes": os.path.getsize(engine),
         "tensorrt": str(trt.__version__),
@@ -72,8 +73,7 @@ def cached(model: str, options: dict[str, Any], version: str) -> str:
         key: value for key, value in environment().items() if key in ("machine", "board", "power_mode", "cpu")
     }
     digest.update(json.dumps([options, version, board], sort_keys=True).encode())
-    home = os.environ.get("RETORT_CACHE") or os.path.expanduser("~/.cache")
-    return os.path.join(home, "retort", "engines", digest.hexdigest() + ".engine")
+    return os.path.join(cache_folder(), "engines", digest.hexdigest() + ".engine")
 
 
 def compile_engine(model: str, options: dict[str, Any], engine: str) -> None:

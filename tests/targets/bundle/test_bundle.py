@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from support.trt_graphs import foreign, good
-from targets.budgets.evidence import Exam
+from targets.budgets.evidence import TestSet
 from targets.bundle import bundle as bundles
 from targets.bundle import prove as proving
 from targets.bundle.bundle import Bundle, read_bundle, write_bundle
@@ -51,7 +51,6 @@ def make(
         model = small_network("nchw-float32")
         np.save(tmp_path / "questions.npy", small_images)
         logits = answers(model, small_images)
-        exam = Exam(logits.argmax(1), CLASSES, {"teacher": logits})
         networks = [{"name": name, "macs": 10, "parameters": 7} for name in ("teacher", "student")]
         return Bundle(
             recipe="mine.toml",
@@ -63,7 +62,7 @@ def make(
                 Candidate("int8", model, "int8", "student"),
             ],
             images=tmp_path / "questions.npy",
-            exam=exam,
+            test_set=TestSet(logits.argmax(1), CLASSES, {"teacher": logits}),
             networks=networks,
             notes={"made_by": [], "lineage": [{"key": "teach-1", "stage": "teach"}]},
         )
@@ -85,9 +84,10 @@ def test_what_is_read_is_what_was_written(make: Make, tmp_path: Path) -> None:
         assert mine.model == folder / f"{mine.name}.onnx"
         assert mine.model.read_bytes() == theirs.model.read_bytes()
         assert {**asdict(mine), "model": 0} == {**asdict(theirs), "model": 0}
-    assert back.exam.classes == one.exam.classes and np.array_equal(back.exam.labels, one.exam.labels)
-    assert back.exam.references.keys() == {"teacher"}
-    assert np.array_equal(back.exam.references["teacher"], one.exam.references["teacher"])
+    again, first = back.test_set, one.test_set
+    assert again.classes == first.classes and np.array_equal(again.labels, first.labels)
+    assert again.references.keys() == {"teacher"}
+    assert np.array_equal(again.references["teacher"], first.references["teacher"])
     assert np.array_equal(np.load(back.images), np.load(one.images))
 
 
@@ -129,7 +129,7 @@ def test_a_read_bundle_is_proved_as_the_original(
         assert table["candidates"]["int8"]["macs"] == 10
     report = report_of([one, back], proofs)
     assert report["status"] == PASSED and report["made_by"] == []
-    (row,) = report["certificate"]
+    (row,) = report["agreement_matrix"]
     assert row["candidate"] == "int8" and row["same"]["value"] == 1.0 and row["largest"] == 0.0
     assert row["apart"] == []
     assert len(report["networks"]) == 2 and len(report["lineage"]) == 1
@@ -167,7 +167,7 @@ def test_what_cannot_be_measured_stops_no_other(make: Make, tmp_path: Path) -> N
     assert "tensorrt" in unmeasured(proofs[0].table).lower()
     assert proofs[1].table["status"] == PASSED
     report = report_of(both, proofs)
-    assert report["status"] == UNDECIDED and report["certificate"] == [], "one target answered"
+    assert report["status"] == UNDECIDED and report["agreement_matrix"] == [], "one target answered"
 
 
 def test_a_phones_file_travels_too(make: Make, tmp_path: Path) -> None:

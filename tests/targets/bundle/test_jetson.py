@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 
 from support import SUPPORT
 from support.board import SSHD, Board
-from targets.budgets.evidence import Exam
+from targets.budgets.evidence import TestSet
 from targets.bundle.bundle import Bundle, read_bundle, write_bundle
 from targets.bundle.prove import prove, report_of
 from targets.limits import Budgets
@@ -60,8 +60,8 @@ def bundle(small_network: Callable[[str], Path], small_images: np.ndarray, tmp_p
     profile = read_profile("jetson").model_copy(update={"seconds": 0.5, "batch": 2})
     candidates = [Candidate("float", plain, "float32"), Candidate("native", plain, "native")]
     budgets = Budgets(accuracy=0.1, p99_ms=1000.0, size_mb=10.0)
-    exam = Exam(labels, CLASSES, {})
-    return Bundle("test", profile, budgets, contract, candidates, tmp_path / "images.npy", exam, [], {})
+    test_set = TestSet(labels, CLASSES, {})
+    return Bundle("test", profile, budgets, contract, candidates, tmp_path / "images.npy", test_set, [], {})
 
 
 def test_the_whole_way_ends_simulated_and_never_in_a_pass(
@@ -85,7 +85,7 @@ def test_the_whole_way_ends_simulated_and_never_in_a_pass(
     assert "--shapes=images:2x3x8x8" in vendor["command"]
     report = report_of([read], [proof])
     write_report(report, tmp_path / "out")
-    assert report["status"] == 3 and report["certificate"] == [], "a stand-in certifies nothing"
+    assert report["status"] == 3 and report["agreement_matrix"] == [], "a stand-in certifies nothing"
     page = (tmp_path / "out" / "report.html").read_text()
     assert "SIMULATED" in page and "vendor's own timing" in page and "1.99" in page
     assert "<error" in (tmp_path / "out" / "junit.xml").read_text()

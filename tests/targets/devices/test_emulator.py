@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from support.board import SSHD, Board
-from targets.bundle.agreement_matrix import Proof, certificate
+from targets.bundle.agreement_matrix import Proof, agreement_matrix
 from targets.devices import emulator
 from targets.devices.address import check_device
 from targets.devices.connect import open_device
@@ -154,7 +154,7 @@ def test_the_certificate_compares_every_two_targets_that_answered() -> None:
         )
         for name, found in answers.items()
     ]
-    rows = certificate([*proofs, Proof({"target": "jetson", "device": "ssh://x"}, {})])
+    rows = agreement_matrix([*proofs, Proof({"target": "jetson", "device": "ssh://x"}, {})])
     assert [row["targets"] for row in rows] == [
         ["cpu", "rpi5 (emulator:x)"],
         ["cpu", "openvino"],

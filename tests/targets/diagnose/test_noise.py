@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from targets.diagnose.noise import Noise, found
-from targets.stats.intervals import LOOKS, SURE
+from targets.stats.intervals import LOOK_LEVEL, LOOKS
 
 QUIET = Noise(0.002, 0.1, 1.5, 0.0, "performance")
 
@@ -28,10 +28,12 @@ def test_figures_are_those_of_the_blocks() -> None:
 
 def test_what_can_be_proved_is_half_the_interval_of_the_last_look_in_time() -> None:
     assert QUIET.provable == pytest.approx(
-        math.expm1(stats.t.ppf((1 + SURE) / 2, LOOKS[-1] - 1) * 0.002 / math.sqrt(LOOKS[-1]))
+        math.expm1(stats.t.ppf((1 + LOOK_LEVEL) / 2, LOOKS[-1] - 1) * 0.002 / math.sqrt(LOOKS[-1]))
     )
     slow = Noise(0.002, 0.1, 60 / 11, 0.0, None)
-    assert slow.provable == pytest.approx(math.expm1(stats.t.ppf((1 + SURE) / 2, 9) * 0.002 / math.sqrt(10)))
+    assert slow.provable == pytest.approx(
+        math.expm1(stats.t.ppf((1 + LOOK_LEVEL) / 2, 9) * 0.002 / math.sqrt(10))
+    )
     assert Noise(0.002, 0.1, 1000.0, 0.0, None).provable > slow.provable > QUIET.provable
 
 

@@ -11,7 +11,7 @@ import pytest
 from targets.errors import Refusal
 from targets.gate.gate import Given, gate
 from targets.limits import Budgets
-from targets.measuring.throttling import heat
+from targets.measuring.throttling import throttling
 from targets.report.strips import WIDTH, places, strip
 from targets.runner.clock import sustained, timer_facts
 from targets.spec.profile import Profile, read_profile
@@ -32,7 +32,7 @@ class Oven:
 
 
 def test_a_device_that_slows_down_is_found_throttled() -> None:
-    found = heat(Oven(0.01).windows())
+    found = throttling(Oven(0.01).windows())
     assert found["throttled"] and found["says"].startswith("throttled after 1.")
     assert found["ends"]["a"] == pytest.approx(1.5 / 1.05, rel=0.05)
     assert "40 to 80 °C" in found["says"].replace("41", "40") and "2,000 to 2,000 MHz" in found["says"]
@@ -41,7 +41,7 @@ def test_a_device_that_slows_down_is_found_throttled() -> None:
 
 
 def test_a_steady_one_is_not() -> None:
-    found = heat(Oven(0.0).windows())
+    found = throttling(Oven(0.0).windows())
     assert not found["throttled"] and found["says"].startswith("not throttled after")
     assert found["ends"] == pytest.approx({"a": 1.0, "b": 1.0})
 
@@ -49,7 +49,7 @@ def test_a_steady_one_is_not() -> None:
 def test_one_candidate_s_bad_luck_is_no_throttling() -> None:
     state: dict[str, float] = {}
     windows = [{"at": float(i), "median": {"a": 1.0, "b": 1.0 + i / 10}, "state": state} for i in range(20)]
-    assert not heat(windows)["throttled"]
+    assert not throttling(windows)["throttled"]
 
 
 def test_the_clock_knows_its_own_cost() -> None:
@@ -71,7 +71,7 @@ def test_a_spell_is_read_with_its_unit(text: str, seconds: float, tmp_path: Path
 def test_the_gate_works_the_device_first_and_shows_it(network: Any, photos: Path, tmp_path: Path) -> None:
     profile = Profile(name="hot", about="", backend="onnxruntime", seconds=4.0, sustained=2.0)
     table = gate(Given(network("nchw-float32"), photos, profile), Budgets(size_mb=1), tmp_path / "out")
-    found = table["targets"][0]["heat"]
+    found = table["targets"][0]["throttling"]
     assert set(found["ends"]) == {"candidate"} and len(found["curve"]["at"]) > 3
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Under load" in page and "min of work" in page

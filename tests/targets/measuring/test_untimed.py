@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from targets.budgets.evidence import Exam, Measured
+from targets.budgets.evidence import Measured, TestSet
 from targets.errors import FAILED, PASSED, UNDECIDED
 from targets.limits import Budgets
 from targets.measuring.bench import EMULATED
@@ -29,7 +29,7 @@ def measured(size: int, right: bool = True) -> Measured:
 
 def judged(candidates: dict[str, Measured], accept: bool = False, **budgets: float) -> Verdict:
     measurement = Measurement("rpi5", "emulator:cortex-a76", candidates, {}, {}, untimed=EMULATED)
-    found = judge(measurement, Budgets.model_validate(budgets), Exam(LABELS, ("a", "b", "c", "d"), {}))
+    found = judge(measurement, Budgets.model_validate(budgets), TestSet(LABELS, ("a", "b", "c", "d"), {}))
     return replace(found, accept=accept)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from targets.stats.intervals import SURE, across, middle, quantile, ratio, share
+from targets.stats.intervals import LOOK_LEVEL, across, middle, quantile, ratio, share
 
 
 @given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -92,7 +92,7 @@ def test_ratio_with_the_roles_exchanged_is_the_inverse(seed: int) -> None:
     )
 
 
-@pytest.mark.parametrize("level", [0.95, SURE])
+@pytest.mark.parametrize("level", [0.95, LOOK_LEVEL])
 @pytest.mark.parametrize("count", [1, 5, 10, 11, 14, 20, 40])
 def test_middle_holds_the_median_of_any_distribution(count: int, level: float) -> None:
     """By counting: with k of n values below the median (binomial, a half), it is outside where k is extreme."""
@@ -111,5 +111,5 @@ def test_middle_holds_the_median_of_any_distribution(count: int, level: float) -
 def test_middle_is_not_fooled_by_processes_that_happen_to_be_alike() -> None:
     """A tail with two modes: Student's interval of five alike processes is narrow, and wrong."""
     alike = [1.0, 1.0001, 0.9999, 1.0, 1.0002]
-    assert across(alike, SURE).high < 1.01
-    assert middle(alike, SURE).high == math.inf
+    assert across(alike, LOOK_LEVEL).high < 1.01
+    assert middle(alike, LOOK_LEVEL).high == math.inf

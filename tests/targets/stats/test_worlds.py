@@ -15,7 +15,7 @@ from scipy import signal, stats
 
 from targets.budgets.line import Outcome, outcome
 from targets.runner.clock import rounds
-from targets.stats.intervals import ERROR, LOOKS, Estimate, ratio, until_sure
+from targets.stats.intervals import ERROR, LOOKS, Estimate, ratio, until_settled
 
 CALL_S, PROCESS_S, START_S, LIMIT = 0.03, 0.6, 0.5, 5.0
 SESSION = 0.0024  # standard deviation of a session's own factor, as measured on ONNX Runtime
@@ -72,7 +72,7 @@ def decide(world: World) -> tuple[Outcome, float]:
         more = Estimate(*(100 * (value - 1) for value in (times.value, times.low, times.high)))
         return outcome("at_most", LIMIT, more)
 
-    taken = until_sure(world.process, lambda so_far: line(so_far) is not Outcome.INCONCLUSIVE)
+    taken = until_settled(world.process, lambda so_far: line(so_far) is not Outcome.INCONCLUSIVE)
     return line(taken), world.now
 
 
