@@ -16,6 +16,8 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveFloat,
+    StrictInt,
+    StrictStr,
     model_validator,
 )
 
@@ -94,6 +96,9 @@ class Network(Section):
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     taps: tuple[str, ...] | None = Field(None, description="modules whose outputs are the stages")
+    output: StrictStr | StrictInt | None = Field(
+        None, description="of several answers the logits: a field, a key or a position"
+    )
 
     @model_validator(mode="before")
     @classmethod
