@@ -25,6 +25,7 @@ from pipeline.models.answers import Choice, check_answers, choose
 from pipeline.models.catalogue import build
 from pipeline.models.feature_levels import find_levels, heads_of
 from pipeline.models.tapped_model import Model
+from pipeline.models.training_only import auxiliary_modules, drop, fold, folded
 from pipeline.pruning.channels import resize
 from pipeline.quantization.ptq import prepare
 from pipeline.recipe.schema import Network, teacher_names
@@ -134,10 +135,45 @@ def cut(model: nn.Module, checkpoint: Checkpoint, edit: Mapping[str, Any]) -> nn
     return model
 
 
+def dropped(model: nn.Module, checkpoint: Checkpoint, edit: Mapping[str, Any]) -> nn.Module:
+    assert isinstance(model, Model), "auxiliary heads are dropped before the network is quantized"
+    drop(model.network, edit["modules"])
+    return model
+
+
+def without_branches(model: nn.Module, checkpoint: Checkpoint, edit: Mapping[str, Any]) -> nn.Module:
+    assert isinstance(model, Model), "branches are folded before the network is quantized"
+    fold(model.network.eval())
+    return model
+
+
 EDITS: dict[str, Callable[[nn.Module, Checkpoint, Mapping[str, Any]], nn.Module]] = {
     "quantize": quantized,
     "cut": cut,
+    "drop": dropped,
+    "fold": without_branches,
 }
+
+
+@dataclass(frozen=True)
+class Left:
+    """A network that has left its training, and what is to be said of it."""
+
+    checkpoint: Checkpoint
+    model: Model
+    note: str
+
+
+def leave_training(described: Checkpoint, model: Model) -> Left:
+    """The network without its auxiliary heads, its training branches folded; ``model`` loses its heads."""
+    modules = auxiliary_modules(model.network, described.choice, described.size)
+    if modules:
+        drop(model.network, modules)
+        described = described.edited(edit="drop", modules=modules)
+    made, note = folded(model, described.size)
+    if made is None:
+        return Left(described, model, note)
+    return Left(described.edited(edit="fold"), made, note)
 
 
 def save(folder: Path, checkpoint: Checkpoint, model: nn.Module) -> None:

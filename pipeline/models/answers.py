@@ -34,6 +34,9 @@ class Choice:
         if not network.training:
             return logits
         further = [part(answer, key) for key in self.auxiliary]
+        further = [
+            one for one in further if one.ndim == logits.ndim
+        ]  # a head that was dropped gives a number
         return (logits, *further) if further else logits
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pipeline.artifacts import checkpoint
-from pipeline.artifacts.checkpoint import Begun
+from pipeline.artifacts.checkpoint import Begun, Checkpoint
 from pipeline.artifacts.onnx_file import Deployed, write
 from pipeline.data import decoded
 from pipeline.data.batches import Epoch, Pixels, training_batches
@@ -52,13 +52,15 @@ def run(job: Job) -> None:
     recipe = Recipe.model_validate({**job.settings, "data": "digits"})
     data = decoded.read(job.parents["data"])
     models: dict[str, Model] = {}
+    described: dict[str, Checkpoint] = {}
     for where, section in {**recipe.all_teachers, "student": recipe.student}.items():
         begun = checkpoint.begin(section, data.facts, checkpoint.below(job.inputs, f"{where}/"), where)
         tell(where, section, begun)
-        models[where] = begun.model
+        models[where], described[where] = begun.model, begun.checkpoint
     student, teachers = models["student"], [models[name] for name in recipe.all_teachers]
-    try_cut(recipe, student, data)
-    try_int8(student, data, job.scratch)
+    left = checkpoint.leave_training(described["student"], copy.deepcopy(student)).model
+    try_cut(recipe, left, data)
+    try_int8(left, data, job.scratch)
     # Last: what a network keeps of a pass with gradients (in a hook, say) cannot be copied.
     try_losses(recipe, student, teachers, data, job.scratch)
     facts = {
