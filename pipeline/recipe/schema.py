@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from pipeline.data.catalogue import DATASETS
+from pipeline.recipe.presets import filled
 from targets.budgets.limits import Budgets
 from targets.errors import unknown
 
@@ -65,12 +66,19 @@ class Training(Section):
 
     epochs: int = Field(30, ge=0)
     batch: int = Field(64, ge=2)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: PositiveFloat = 0.1
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: float = Field(0.9, ge=0, lt=1, description="of adamw: the decay of the gradients' average")
     weight_decay: NonNegativeFloat = 5e-4
+    decay_norms: bool = Field(True, description="whether norms and biases decay too")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="of the learning rate from a feature level to that before"
+    )
+    clip: NonNegativeFloat = Field(0.0, description="the most that the gradients' length may be; 0 is off")
     schedule: Literal["cosine", "step"] = "cosine"
     milestones: tuple[float, ...] = Field((0.625, 0.75, 0.875), description="shares of the run (step)")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the run with a rising learning rate")
+    warmup_steps: int = Field(0, ge=0, description="the same in steps; 0 is by the share")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     cutout: int = Field(0, ge=0, description="pixels a side of the square that is covered in each image")
     mixup: NonNegativeFloat = Field(
@@ -84,6 +92,12 @@ class Training(Section):
         description="sets of views that are shown in turn, a teacher asked once about each; 0: ever new",
     )
     seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fit(cls, value: Any) -> Any:
+        """``fit`` names settings that go together; they are settled here, once."""
+        return filled(value) if isinstance(value, dict) else value
 
 
 class Network(Section):
@@ -175,6 +189,12 @@ class Quantize(Distill):
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     calibration: int = Field(256, ge=1, description="images that set the first ranges")
 
+    @model_validator(mode="after")
+    def _one_rate(self) -> Quantize:
+        if self.layer_decay < 1:
+            raise ValueError("layer_decay is for networks in float; on the grid all layers learn at one rate")
+        return self
+
 
 class Prune(Distill):
     """Channels cut out towards one goal, then trained again with the teacher."""
@@ -220,6 +240,14 @@ class Recipe(Section):
         """By the names of their stages: teacher, teacher 2, …"""
         more = {f"teacher {number}": one for number, one in enumerate(self.teachers, 2)}
         return {"teacher": self.teacher, **more}
+
+    @property
+    def trainings(self) -> dict[str, Training]:
+        """All that is trained, by the names of their sections or stages."""
+        quantize = {"quantize": self.quantize} if self.quantize.method == "qat" else {}
+        prune = {"prune": self.prune} if self.prune is not None else {}
+        sections = {**self.all_teachers, "distill": self.distill, **prune, **quantize}
+        return {name: section for name, section in sections.items() if section.epochs}
 
 
 def teacher_names(names: Iterable[str]) -> list[str]:

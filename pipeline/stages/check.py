@@ -27,6 +27,7 @@ from pipeline.quantization.grid import convert
 from pipeline.quantization.ptq import prepare, prove_equal
 from pipeline.recipe.schema import Network, Recipe, Teacher
 from pipeline.schemes.offline import offline
+from pipeline.training.optimisers import settle
 from targets.errors import Refusal, first_line, unknown
 from targets.progress import say
 from targets.spec.contract import Contract
@@ -51,6 +52,8 @@ def run(job: Job) -> None:
     # The section on images has done its work in decode: any valid one stands in for it here.
     recipe = Recipe.model_validate({**job.settings, "data": "digits"})
     data = decoded.read(job.parents["data"])
+    for where, training in recipe.trainings.items():
+        settle(training, len(data.part(TRAIN)), job.resources.processes * job.resources.nodes, where)
     models: dict[str, Model] = {}
     described: dict[str, Checkpoint] = {}
     for where, section in {**recipe.all_teachers, "student": recipe.student}.items():
