@@ -33,8 +33,9 @@ from pipeline.data.decoded import TEST, TRAIN, VALIDATION, Decoded, Facts
 from pipeline.engine.store import digest, write_json
 from pipeline.losses import LOSSES
 from pipeline.models.catalogue import build
+from pipeline.models.feature_levels import find_levels
 from pipeline.models.split_model import Parts
-from pipeline.models.tapped_model import Model, Outputs, find_taps
+from pipeline.models.tapped_model import Model, Outputs
 from pipeline.recipe.schema import Distill, Training
 from pipeline.schemes.offline import offline
 from pipeline.schemes.supervised import Supervised
@@ -170,7 +171,7 @@ def take(source: Images, classes: int, images: int | None) -> Decoded:
 
 def network(name: str, classes: int) -> Model:
     made = build(name, None, classes, {}, "--pair").network
-    return Model(made, CIFAR["mean"], CIFAR["std"], find_taps(made, 32))
+    return Model(made, CIFAR["mean"], CIFAR["std"], *find_levels(made, 32))
 
 
 def accuracy(model: Model, data: Decoded) -> float:

@@ -109,7 +109,7 @@ def first_stages(recipe: Recipe, folder: Path, known: Path) -> tuple[Stage, Stag
         settings,
         {"data": data, **teachers},
         own.inputs,
-        own.uses.union(losses_of(recipe.distill), *(one.uses for one in outside.values())),
+        own.uses.union({"drop", "fold"}, losses_of(recipe.distill), *(one.uses for one in outside.values())),
         own.packages.union(*(one.packages for one in outside.values())),
         trains=True,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import importlib
 import inspect
 import io
@@ -117,16 +118,39 @@ def load_factory(name: str, folder: Path | None, where: str) -> Callable[..., An
     found = getattr(module, attribute, None)
     if not callable(found):
         raise Refusal(f"{where}: {place_of(module_name, folder)} has no function '{attribute}'")
-    return found  # type: ignore[no-any-return]
+
+    @functools.wraps(found, updated=())
+    def called(*arguments: Any, **named: Any) -> Any:
+        try:
+            with without_command_line():
+                return found(*arguments, **named)
+        except SystemExit:
+            raise Refusal(
+                f"{where}: {attribute} of {place_of(module_name, folder)} ends the program; take what it reads from"
+                " the command line as arguments"
+            ) from None
+
+    return called
 
 
 def place_of(module: str, folder: Path | None) -> str:
     return str(module_file(module, folder) or module) if folder else f"module {module}"
 
 
+@contextmanager
+def without_command_line() -> Iterator[None]:
+    """User code that reads the command line finds none: it is Retort's."""
+    kept, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = kept
+
+
 def load_module(name: str, folder: Path | None) -> ModuleType:
     if folder is None:
-        return importlib.import_module(name)
+        with without_command_line():
+            return importlib.import_module(name)
     alias = f"retort_user_{digest(str(folder))}"
     if alias not in sys.modules:
         root = ModuleType(alias)
@@ -135,11 +159,8 @@ def load_module(name: str, folder: Path | None) -> ModuleType:
     # At the end: the files' own neighbours are found, and shadow nothing.
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
-    kept, sys.argv = sys.argv, sys.argv[:1]  # what reads the command line finds none
-    try:
+    with without_command_line():
         return importlib.import_module(f"{alias}.{name}")
-    finally:
-        sys.argv = kept
 
 
 def call_factory(factory: Callable[..., Any], classes: int, arguments: Mapping[str, Any]) -> Any:

@@ -23,7 +23,8 @@ from pipeline.data.decoded import Decoded
 from pipeline.engine.stage import ensure
 from pipeline.engine.store import Store
 from pipeline.models.catalogue import build
-from pipeline.models.tapped_model import Model, find_taps
+from pipeline.models.feature_levels import find_levels
+from pipeline.models.tapped_model import Model
 from pipeline.plan import plan
 from pipeline.recipe.read import read_recipe
 from pipeline.recipe.schema import Distill, Training
@@ -46,7 +47,7 @@ PATHS: dict[str, tuple[dict[str, Any], bool]] = {
 
 def network(name: str, data: Decoded) -> Model:
     made = build(name, None, len(data.facts.classes), {}, "same").network
-    return Model(made, data.facts.mean, data.facts.std, find_taps(made, data.facts.size))
+    return Model(made, data.facts.mean, data.facts.std, *find_levels(made, data.facts.size))
 
 
 def student(teacher: Model, data: Decoded, path: str, seed: int, epochs: int) -> float:

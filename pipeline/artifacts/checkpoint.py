@@ -21,8 +21,11 @@ from torch import Tensor, nn
 from pipeline.artifacts.weights import Fitted, fit, load_tensors, read_weights
 from pipeline.data.decoded import Facts
 from pipeline.engine.job import ARGUMENT, CODE, code_folder, code_of, with_files
+from pipeline.models.answers import Choice, check_answers, choose
 from pipeline.models.catalogue import build
-from pipeline.models.tapped_model import Model, check_answers, find_taps, heads_of
+from pipeline.models.feature_levels import find_levels, heads_of
+from pipeline.models.tapped_model import Model
+from pipeline.models.training_only import auxiliary_modules, drop, fold, folded
 from pipeline.pruning.channels import resize
 from pipeline.quantization.ptq import prepare
 from pipeline.recipe.schema import Network, teacher_names
@@ -41,6 +44,9 @@ class Checkpoint:
     mean: Sequence[float]
     std: Sequence[float]
     taps: Sequence[str]
+    head: str = ""
+    exact: bool = False
+    choice: Choice = field(default_factory=Choice)
     edits: Sequence[dict[str, Any]] = ()
     # The files that it is built from, by the names that they have as a stage's inputs.
     files: Mapping[str, Path] = field(default_factory=dict, compare=False)
@@ -53,7 +59,8 @@ class Checkpoint:
         network = build(
             self.network, code, self.classes, fresh if code is None else arguments, "network"
         ).network
-        model: nn.Module = Model(network, self.mean, self.std, self.taps)
+        choose(network, self.choice)
+        model: nn.Module = Model(network, self.mean, self.std, self.taps, self.head, self.exact)
         for edit in self.edits:
             model = EDITS[edit["edit"]](model, self, edit)
         return model
@@ -69,6 +76,7 @@ class Begun:
     checkpoint: Checkpoint
     model: Model
     fitted: Fitted | None = None
+    notes: Sequence[str] = ()
 
     @property
     def given(self) -> dict[str, Any] | None:
@@ -82,12 +90,14 @@ def begin(section: Network, facts: Facts, inputs: Mapping[str, Path], where: str
     with only_reading({**files, **inputs}, folder, where):
         built = build(section.network, folder, classes, with_files(section.arguments, inputs), where)
     network, fitted = built.network, None
-    check_answers(network, facts.size, classes, where)
+    choice = check_answers(network, facts.size, classes, where, section.output)
+    choose(network, choice)
     given = read_weights(inputs["weights"], f"{where}.weights") if "weights" in inputs else built.tensors
     if given is not None:
         heads = heads_of(network, facts.size, classes)
         fitted = fit(network, given, heads, f"{where}.weights{path_of(inputs)}")
-    taps = section.taps or find_taps(network, facts.size)
+    found = find_levels(network, facts.size)
+    taps = section.taps or found.taps
     modules = dict(network.named_modules())
     for tap in taps:
         if tap not in modules:
@@ -95,9 +105,20 @@ def begin(section: Network, facts: Facts, inputs: Mapping[str, Path], where: str
     mean, std = section.mean or built.mean or facts.mean, section.std or built.std or facts.std
     kept = {name: path for name, path in inputs.items() if name.startswith((CODE, ARGUMENT))}
     described = Checkpoint(
-        section.network, section.arguments, classes, facts.size, mean, std, taps, files=kept
+        section.network,
+        section.arguments,
+        classes,
+        facts.size,
+        mean,
+        std,
+        taps,
+        found.head,
+        found.exact,
+        choice,
+        files=kept,
     )
-    return Begun(described, Model(network, mean, std, taps), fitted)
+    model = Model(network, mean, std, taps, found.head, found.exact)
+    return Begun(described, model, fitted, built.notes)
 
 
 def path_of(inputs: Mapping[str, Path]) -> str:
@@ -114,10 +135,45 @@ def cut(model: nn.Module, checkpoint: Checkpoint, edit: Mapping[str, Any]) -> nn
     return model
 
 
+def dropped(model: nn.Module, checkpoint: Checkpoint, edit: Mapping[str, Any]) -> nn.Module:
+    assert isinstance(model, Model), "auxiliary heads are dropped before the network is quantized"
+    drop(model.network, edit["modules"])
+    return model
+
+
+def without_branches(model: nn.Module, checkpoint: Checkpoint, edit: Mapping[str, Any]) -> nn.Module:
+    assert isinstance(model, Model), "branches are folded before the network is quantized"
+    fold(model.network.eval())
+    return model
+
+
 EDITS: dict[str, Callable[[nn.Module, Checkpoint, Mapping[str, Any]], nn.Module]] = {
     "quantize": quantized,
     "cut": cut,
+    "drop": dropped,
+    "fold": without_branches,
 }
+
+
+@dataclass(frozen=True)
+class Left:
+    """A network that has left its training, and what is to be said of it."""
+
+    checkpoint: Checkpoint
+    model: Model
+    note: str
+
+
+def leave_training(described: Checkpoint, model: Model) -> Left:
+    """The network without its auxiliary heads, its training branches folded; ``model`` loses its heads."""
+    modules = auxiliary_modules(model.network, described.choice, described.size)
+    if modules:
+        drop(model.network, modules)
+        described = described.edited(edit="drop", modules=modules)
+    made, note = folded(model, described.size)
+    if made is None:
+        return Left(described, model, note)
+    return Left(described.edited(edit="fold"), made, note)
 
 
 def save(folder: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
@@ -136,9 +192,10 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 
 def read(folder: Path) -> Checkpoint:
     raw = json.loads((folder / "checkpoint.json").read_text())
-    if not isinstance(raw.get("files"), list):
+    if "choice" not in raw:
         raise Refusal(f"{folder}: a checkpoint of an older Retort; remove it and run again")
-    return Checkpoint(**{**raw, "files": {name: folder / name for name in raw["files"]}})
+    files = {name: folder / name for name in raw["files"]}
+    return Checkpoint(**{**raw, "choice": Choice(**raw["choice"]), "files": files})
 
 
 def load(folder: Path) -> nn.Module:

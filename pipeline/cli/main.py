@@ -166,7 +166,7 @@ def measure(
 
 @app.command()
 def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOption = STORE) -> None:
-    """The plan: each stage, its key, and whether it is cached; nothing runs.
+    """The plan: each stage, its key, and whether it is cached; and how each training goes. Nothing runs.
 
     Example: retort show digits
     """
@@ -174,6 +174,7 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
     from pipeline.engine.store import Store
     from pipeline.plan import plan
     from pipeline.recipe.read import read_recipe
+    from pipeline.recipe.schema import Training
     from targets.spec.profile import targets_of
 
     read, folder = read_recipe(recipe)
@@ -183,6 +184,9 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
             state = "cached" if kept.has(stage.key) else "would run"
             print(f"{profile.name:<10} {stage.name:<9} {state:<9} {stage.key}")
         print(f"{profile.name:<10} measure   would run (taken anew each time)")
+    for name, section in read.trainings.items():
+        settings = {key: getattr(section, key) for key in Training.model_fields}
+        print(f"{name}: {', '.join(f'{key} = {value}' for key, value in settings.items())}")
 
 
 JUDGES = (gate.gate, quantize.quantize, gate.compare, gate.lock, gate.layers)

@@ -21,6 +21,8 @@ from pipeline.user_code import call_factory, is_factory, load_factory
 from targets.errors import Refusal, first_line, unknown
 
 Triple = tuple[float, float, float]
+# Torchvision's tensors of these come from TensorFlow, with images in -1..1: their forward would convert them.
+TO_MINUS_ONE = ("googlenet", "inception_v3")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Built:
     tensors: Mapping[str, Tensor] | None = None
     mean: Triple | None = None
     std: Triple | None = None
+    notes: tuple[str, ...] = ()  # what was changed of it, for the terminal
 
 
 def torchvision_names() -> list[str]:
@@ -57,6 +60,8 @@ def of_torchvision(name: str, classes: int, arguments: Mapping[str, Any]) -> Bui
         return Built(network)
     weights = models.get_model_weights(name)[arguments["weights"]]
     tensors = weights.get_state_dict(progress=False, check_hash=True)
+    if name in TO_MINUS_ONE and not arguments.get("transform_input"):
+        return Built(network, tensors, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     normalise = weights.transforms()
     return Built(network, tensors, triple(normalise.mean), triple(normalise.std))
 
@@ -65,9 +70,18 @@ def of_timm(name: str, classes: int, arguments: Mapping[str, Any]) -> Built:
     """``pretrained = true`` among the arguments is downloaded by timm, which makes the head anew."""
     import timm
 
-    network = timm.create_model(name.removeprefix(TIMM), num_classes=classes, **arguments)
+    plain = name.removeprefix(TIMM)
+    notes: tuple[str, ...] = ()
+    try:
+        network = timm.create_model(plain, num_classes=classes, **arguments)
+    except TypeError as error:
+        if "img_size" not in arguments or "img_size" not in str(error):
+            raise
+        rest = {key: value for key, value in arguments.items() if key != "img_size"}
+        network = timm.create_model(plain, num_classes=classes, **rest)
+        notes = ("it takes images of any size: img_size is left out",)
     known = network.pretrained_cfg if arguments.get("pretrained") else {}
-    return Built(network, None, triple(known.get("mean")), triple(known.get("std")))
+    return Built(network, None, triple(known.get("mean")), triple(known.get("std")), notes)
 
 
 def triple(values: Any) -> Triple | None:
@@ -94,10 +108,7 @@ def build(name: str, code: Path | None, classes: int, arguments: Mapping[str, An
     """
     try:
         if is_factory(name):
-            made = call_factory(load_factory(name, code, where), classes, arguments)
-            if not isinstance(made, nn.Module):
-                raise Refusal(f"{where}: {name} gave {type(made).__name__}; return a torch.nn.Module")
-            return Built(made)
+            return given(call_factory(load_factory(name, code, where), classes, arguments), name, where)
         if name in NETWORKS:
             return Built(NETWORKS[name](classes=classes, **arguments))
         return source_of(name, where)(name, classes, arguments)
@@ -107,6 +118,24 @@ def build(name: str, code: Path | None, classes: int, arguments: Mapping[str, An
         raise Refusal(f"{where}: {name} cannot be made: {first_line(error)}") from None
     except OSError as error:  # urllib's too
         raise Refusal(f"{where}: {name}: its weights could not be downloaded: {first_line(error)}") from None
+
+
+def given(made: Any, name: str, where: str) -> Built:
+    """What a user's factory made, as a network that can be trained. Raises Refusal."""
+    if isinstance(made, nn.DataParallel):
+        made = made.module
+    if not isinstance(made, nn.Module):
+        raise Refusal(f"{where}: {name} gave {type(made).__name__}; return a torch.nn.Module")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in made.modules()):
+        raise Refusal(
+            f"{where}: {name} gave a network in TorchScript, which cannot be captured; return the torch.nn.Module"
+            " itself: no torch.jit.script, trace or load"
+        )
+    kinds = {tensor.dtype for tensor in made.state_dict().values() if tensor.is_floating_point()}
+    if kinds <= {torch.float32}:
+        return Built(made)
+    other = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds - {torch.float32}))
+    return Built(made.float(), notes=(f"its {other} tensors are converted to float32",))
 
 
 def macs(network: nn.Module, image: Tensor) -> int:

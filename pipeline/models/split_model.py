@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from pipeline.models.tapped_model import Model, Outputs, last_linear, outputs
+from pipeline.models.feature_levels import answer_of
+from pipeline.models.tapped_model import Model, Outputs, as_map, outputs
 from targets.errors import Refusal, first_line
 
 CONSTANT: dict[str, Any] = {"dynamic": False, "options": {"freezing": True}}
@@ -45,15 +46,21 @@ class Parts:
         if index == 0 and self.plain:
             x = (x - self.like.mean) / self.like.std
         # A copy, because what comes first in a stage may overwrite its input in place.
-        return self.cuts[index](x.clone())  # type: ignore[no-any-return]
+        found: Tensor = self.cuts[index](x.clone())
+        if as_map(found) is not found:
+            raise Refusal(
+                f"{self.who}: this method feeds features to stages, which works with maps, not with tokens"
+            )
+        return found
 
     def head(self, pooled: Tensor) -> Tensor:
         """The answer (N, C) of its classifier to pooled features (N, D)."""
-        linear = last_linear(self.like.network)
-        if linear is None:
-            raise Refusal(f"{self.who}: this method needs a classifier that is a linear layer")
+        if not self.like.exact:
+            raise Refusal(
+                f"{self.who}: this method needs logits that are the answer of one linear layer to pooled features"
+            )
         if self.plain:
-            return linear(pooled)  # type: ignore[no-any-return]
+            return answer_of(self.like.network.get_submodule(self.like.head), pooled)
         if -1 not in self.cuts:
             logits, entry = ends(self.graph)[:2]
             self.cuts[-1] = between(

@@ -7,120 +7,123 @@ quantization, and an export that asks for the logits alone drops them.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
-from itertools import takewhile
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from targets.errors import Refusal, first_line
+MOST_IN_FRONT = 5  # a class token and four registers (DINOv2)
 
 
 class Outputs(NamedTuple):
-    """logits (N, C); pooled (N, D), what the classifier sees; stages, each (N, C_i, H_i, W_i)."""
+    """logits (N, C); pooled (N, D), what the classifier sees; stages, each (N, C_i, H_i, W_i).
+
+    ``auxiliary``: the logits of further heads, which a network may have while it is in training.
+    """
 
     logits: Tensor
     pooled: Tensor
     stages: tuple[Tensor, ...]
+    auxiliary: tuple[Tensor, ...] = ()
 
 
-def outputs(flat: Sequence[Tensor]) -> Outputs:
+def outputs(flat: Sequence[Any]) -> Outputs:
+    """The outputs of a ``Model``; auxiliary logits are a tuple of their own at the end."""
+    *stages, last = flat[2:] or [None]
+    if isinstance(last, tuple):
+        return Outputs(flat[0], flat[1], tuple(stages), last)
     return Outputs(flat[0], flat[1], tuple(flat[2:]))
 
 
+class Levels(NamedTuple):
+    """Where a network's features are: modules whose outputs are the stages, and the layer that makes the logits.
+
+    ``head`` is empty where no single layer does. ``exact``: its answer to the pooled features is the logits.
+    """
+
+    taps: tuple[str, ...] = ()
+    head: str = ""
+    exact: bool = False
+
+
 class Model(nn.Module):
-    """images (N, 3, H, W) in 0..1 → (logits, pooled, *stages)."""
+    """images (N, 3, H, W) in 0..1 → (logits, pooled, *stages), behind them a tuple of auxiliary logits if any."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, network: nn.Module, mean: Sequence[float], std: Sequence[float], taps: Sequence[str]
+        self,
+        network: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        taps: Sequence[str],
+        head: str = "",
+        exact: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
-        self.taps = tuple(taps)
+        self.taps, self.head, self.exact = tuple(taps), head, exact
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> tuple[Any, ...]:
         seen: dict[str, Tensor] = {}
         # A copy, because what follows may overwrite its input in place (torchvision's DenseNet does).
         hooks = [
             self.network.get_submodule(name).register_forward_hook(
-                lambda module, args, out, name=name: seen.__setitem__(name, out.clone())
+                lambda module, args, out, name=name: seen.__setitem__(name, as_map(out).clone())
             )
             for name in self.taps
         ]
-        head = last_linear(self.network)
-        if head is not None:
-            hooks.append(head.register_forward_pre_hook(lambda module, args: seen.__setitem__("", args[0])))
+        if self.head:
+            hooks.append(
+                self.network.get_submodule(self.head).register_forward_pre_hook(
+                    lambda module, args: seen.__setitem__("", pool(args[0], module))
+                )
+            )
         try:
-            logits = self.network((images - self.mean) / self.std)
+            answer = self.network((images - self.mean) / self.std)
         finally:
             for hook in hooks:
                 hook.remove()
+        logits, *auxiliary = answer if isinstance(answer, tuple) else (answer,)
         stages = [seen[name] for name in self.taps]
-        pooled = seen.get("", stages[-1] if stages else logits)
-        return (logits, pooled.flatten(2).mean(-1) if pooled.ndim == 4 else pooled, *stages)
+        pooled = seen.get("")
+        if pooled is None:
+            pooled = stages[-1].flatten(2).mean(-1) if stages else logits
+        return (logits, pooled, *stages, *([tuple(auxiliary)] if auxiliary else []))
 
 
-def last_linear(network: nn.Module) -> nn.Linear | None:
-    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    return linear[-1] if linear else None
+def pool(features: Tensor, head: nn.Module) -> Tensor:
+    """What a classifier is given as (N, D): the mean over positions, which a linear layer has in front of D."""
+    if isinstance(head, nn.Linear):
+        return features if features.ndim == 2 else features.flatten(1, -2).mean(1)
+    return features.flatten(2).mean(-1)
 
 
-def heads_of(network: nn.Module, size: int, classes: int) -> set[str]:
-    """The layers that give the answers: the last that run, as long as their outputs are the classes."""
-    names = {module: name for name, module in network.named_modules()}
-    ran: list[nn.Conv2d | nn.Linear] = []
-    layers = [module for module in names if isinstance(module, (nn.Conv2d, nn.Linear))]
-    handles = [layer.register_forward_hook(lambda module, *_: ran.append(module)) for layer in layers]
-    try:
-        probe(network, size)
-    finally:
-        for handle in handles:
-            handle.remove()
-    last = takewhile(lambda module: module.weight.shape[0] == classes, reversed(ran))
-    return {names[module] for module in last}
+def channels_last(features: Tensor) -> bool:
+    """Whether a feature level is (N, H, W, C): maps of square images are square."""
+    return features.ndim == 4 and features.shape[1] == features.shape[2] != features.shape[3]
 
 
-def find_taps(network: nn.Module, size: int) -> tuple[str, ...]:
-    """The stages of a network: its own ``taps``, or the last module's output at each resolution."""
-    declared = getattr(network, "taps", None)
-    if declared is not None:
-        return tuple(declared)
-    seen: list[tuple[str, int, int]] = []  # (module, side of its input, side of its output), as they finish
+def as_map(features: Tensor) -> Tensor:
+    """A feature level as (N, C, H, W): a map as it is; tokens (N, T, C) on their grid, without those in front of it.
 
-    def watch(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, out: Any) -> None:
-            maps = [x for x in (args[0] if args else None, out) if isinstance(x, Tensor) and x.ndim == 4]
-            if len(maps) == 2 and out.shape[-1] > 1 and not is_pool(module):
-                seen.append((name, maps[0].shape[-1], out.shape[-1]))
-
-        return hook
-
-    handles = [m.register_forward_hook(watch(name)) for name, m in network.named_modules() if name]
-    try:
-        probe(network, size)
-    finally:
-        for handle in handles:
-            handle.remove()
-    # Inside a block that halves the image, a path runs beside its layers: no place to cut.
-    blocks = [
-        f"{name}."
-        for name, before, after in seen
-        if after < before <= 2 * after and not isinstance(network.get_submodule(name), nn.Sequential)
-    ]
-    last = {after: name for name, _, after in seen if not name.startswith(tuple(blocks))}
-    # A stage is at least halved from the image: the stem at full size is none, unless nothing else is.
-    return tuple(name for side, name in last.items() if side < size) or tuple(last.values())
-
-
-def is_pool(module: nn.Module) -> bool:
-    return isinstance(module, (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveMaxPool2d))
+    Where no few tokens lie in front of a square grid, the tokens are one column.
+    """
+    if channels_last(features):
+        return features.permute(0, 3, 1, 2)
+    if features.ndim != 3:
+        return features
+    count = features.shape[1]
+    for front in range(min(MOST_IN_FRONT, count - 1) + 1):
+        side = math.isqrt(count - front)
+        if side * side == count - front:
+            return features[:, front:].transpose(1, 2).reshape(*features.shape[::2], side, side)
+    return features.transpose(1, 2).unsqueeze(-1)
 
 
 def probe(network: nn.Module, size: int) -> Any:
@@ -131,21 +134,3 @@ def probe(network: nn.Module, size: int) -> Any:
         answer = network.eval()(torch.full((2, 3, size, size), 0.5, device=device))
     network.train(was_training)
     return answer
-
-
-def check_answers(network: nn.Module, size: int, classes: int, where: str) -> None:
-    """Raises Refusal unless the network maps (N, 3, size, size) to (N, classes)."""
-    for mode in ("training", "evaluation"):
-        trial = copy.deepcopy(network).train(mode == "training")
-        try:
-            with torch.no_grad():
-                answer = trial(torch.full((2, 3, size, size), 0.5))
-        except Exception as error:  # whatever somebody's own code raises
-            line = first_line(error)
-            raise Refusal(
-                f"{where}: in {mode} the network fails on images of {size}x{size}: {line}"
-            ) from None
-        shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        if shape != (2, classes):
-            wanted = f"{classes} classes want (2, {classes})"
-            raise Refusal(f"{where}: for 2 images the network in {mode} answers {shape}; {wanted}")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch_pruning.dependency.node import Node
 
 from pipeline.models.catalogue import macs
+from pipeline.models.execution import execute
 from pipeline.models.tapped_model import Model
 from pipeline.pruning.criteria import CRITERIA
 from targets.errors import Refusal, first_line
@@ -33,7 +34,9 @@ def cuts(
     """
     network, image = model.network, torch.full((1, 3, size, size), 0.5)
     before = macs(network, image)
-    last = last_layer(network, image)
+    record = execute(network, size)
+    end = record.number(record.answer)
+    heads = [head.module for head in record.heads(end)] if end is not None else []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -45,7 +48,7 @@ def cuts(
                 pruning_ratio=1.0,
                 iterative_steps=STEPS,
                 round_to=multiple,
-                ignored_layers=[last],
+                ignored_layers=heads,  # their outputs are the classes, and stay
             )
             for _ in range(STEPS):
                 if gradients is not None:
@@ -77,18 +80,6 @@ def named_before(network: nn.Module, error: Exception) -> Iterator[str]:
             if names.get(node.module):
                 yield names[node.module]
             todo += node.inputs
-
-
-def last_layer(network: nn.Module, image: Tensor) -> nn.Module:
-    """The layer that gives the answers: its outputs are the classes and stay."""
-    ran: list[nn.Module] = []
-    layers = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
-    hooks = [layer.register_forward_hook(lambda module, *_: ran.append(module)) for layer in layers]
-    with torch.no_grad():
-        network.eval()(image)
-    for hook in hooks:
-        hook.remove()
-    return ran[-1]
 
 
 def shapes_of(network: nn.Module) -> Shapes:

@@ -16,10 +16,13 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveFloat,
+    StrictInt,
+    StrictStr,
     model_validator,
 )
 
 from pipeline.data.catalogue import DATASETS
+from pipeline.recipe.presets import filled
 from targets.errors import unknown
 from targets.limits import Budgets
 
@@ -63,12 +66,19 @@ class Training(Section):
 
     epochs: int = Field(30, ge=0)
     batch: int = Field(64, ge=2)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: PositiveFloat = 0.1
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: float = Field(0.9, ge=0, lt=1, description="of adamw: the decay of the gradients' average")
     weight_decay: NonNegativeFloat = 5e-4
+    decay_norms: bool = Field(True, description="whether norms and biases decay too")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="of the learning rate from a feature level to that before"
+    )
+    clip: NonNegativeFloat = Field(0.0, description="the most that the gradients' length may be; 0 is off")
     schedule: Literal["cosine", "step"] = "cosine"
     milestones: tuple[float, ...] = Field((0.625, 0.75, 0.875), description="shares of the run (step)")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the run with a rising learning rate")
+    warmup_steps: int = Field(0, ge=0, description="the same in steps; 0 is by the share")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     cutout: int = Field(0, ge=0, description="pixels a side of the square that is covered in each image")
     mixup: NonNegativeFloat = Field(
@@ -83,6 +93,12 @@ class Training(Section):
     )
     seed: int = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fit(cls, value: Any) -> Any:
+        """``fit`` names settings that go together; they are settled here, once."""
+        return filled(value) if isinstance(value, dict) else value
+
 
 class Network(Section):
     """Which network: a name of the catalogue or ``module:factory`` found beside the recipe."""
@@ -94,6 +110,9 @@ class Network(Section):
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     taps: tuple[str, ...] | None = Field(None, description="modules whose outputs are the stages")
+    output: StrictStr | StrictInt | None = Field(
+        None, description="of several answers the logits: a field, a key or a position"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -170,6 +189,12 @@ class Quantize(Distill):
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     calibration: int = Field(256, ge=1, description="images that set the first ranges")
 
+    @model_validator(mode="after")
+    def _one_rate(self) -> Quantize:
+        if self.layer_decay < 1:
+            raise ValueError("layer_decay is for networks in float; on the grid all layers learn at one rate")
+        return self
+
 
 class Prune(Distill):
     """Channels cut out towards one goal, then trained again with the teacher."""
@@ -215,6 +240,14 @@ class Recipe(Section):
         """By the names of their stages: teacher, teacher 2, …"""
         more = {f"teacher {number}": one for number, one in enumerate(self.teachers, 2)}
         return {"teacher": self.teacher, **more}
+
+    @property
+    def trainings(self) -> dict[str, Training]:
+        """All that is trained, by the names of their sections or stages."""
+        quantize = {"quantize": self.quantize} if self.quantize.method == "qat" else {}
+        prune = {"prune": self.prune} if self.prune is not None else {}
+        sections = {**self.all_teachers, "distill": self.distill, **prune, **quantize}
+        return {name: section for name, section in sections.items() if section.epochs}
 
 
 def teacher_names(names: Iterable[str]) -> list[str]:

@@ -80,7 +80,7 @@ class Offline:
         indices = batch.indices.to(logits.device, non_blocking=True)
         total = logits.new_zeros(())
         if self.hard:  # 0 · loss would still give gradients: zeros, which weight decay follows
-            total = self.hard * hard_loss(logits, batch, self.smoothing)
+            total = self.hard * hard_loss(student, batch, self.smoothing)
         for guide, share in guides:
             networks = (self.student, guide.teacher)
             kept = partial(guide.replayed.answers, batch, guide.teacher) if guide.replayed else None

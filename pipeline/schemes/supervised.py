@@ -8,7 +8,11 @@ from torch.nn import functional as F
 
 from pipeline.data.batches import Batch
 from pipeline.models.split_model import Parts
+from pipeline.models.tapped_model import Outputs, outputs
 from pipeline.schemes.base import Player
+
+# Weights of the losses of auxiliary heads: of GoogLeNet's two (Szegedy et al. 2015), and of Inception v3's one.
+EACH_AUXILIARY, ONE_AUXILIARY = 0.3, 0.4
 
 
 class Supervised:
@@ -21,11 +25,20 @@ class Supervised:
         self.smoothing = smoothing
 
     def step(self, batch: Batch, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
-        logits = self.players["student"].network(batch.images)[0]
-        return {"student": hard_loss(logits.float(), batch, self.smoothing)}
+        answers = outputs(self.players["student"].network(batch.images))
+        return {"student": hard_loss(answers, batch, self.smoothing)}
 
 
-def hard_loss(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
+def hard_loss(answers: Outputs, batch: Batch, smoothing: float) -> Tensor:
+    """Cross-entropy with the labels, and that of auxiliary heads with its weight."""
+    total = label_loss(answers.logits.float(), batch, smoothing)
+    weight = ONE_AUXILIARY if len(answers.auxiliary) == 1 else EACH_AUXILIARY
+    for logits in answers.auxiliary:
+        total = total + weight * label_loss(logits.float(), batch, smoothing)
+    return total
+
+
+def label_loss(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
     """Cross-entropy with the labels; of mixed images with both, by their shares."""
     if batch.mixed is None:
         return F.cross_entropy(logits, batch.labels, label_smoothing=smoothing)

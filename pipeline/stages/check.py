@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
+import logging
+import traceback
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from pipeline.artifacts import checkpoint
-from pipeline.artifacts.checkpoint import Begun
+from pipeline.artifacts.checkpoint import Begun, Checkpoint
 from pipeline.artifacts.onnx_file import Deployed, write
 from pipeline.data import decoded
 from pipeline.data.batches import Epoch, Pixels, training_batches
@@ -23,15 +27,19 @@ from pipeline.quantization.grid import convert
 from pipeline.quantization.ptq import prepare, prove_equal
 from pipeline.recipe.schema import Network, Recipe, Teacher
 from pipeline.schemes.offline import offline
+from pipeline.training.optimisers import settle
 from targets.errors import Refusal, first_line, unknown
 from targets.progress import say
 from targets.spec.contract import Contract
 
+OURS = str(Path(__file__).parents[1])
 OPSET = 20  # of the trial; a target's own may be another
 
 
 def tell(where: str, section: Network, begun: Begun) -> None:
-    """What was taken of given weights. Raises Refusal for a teacher whose answers would be random."""
+    """What was changed of it and taken of given weights. Raises Refusal for a teacher with random answers."""
+    for note in begun.notes:
+        say(f"{where}: {note}")
     if begun.fitted is None:
         return
     new = ", ".join(f"{layer} ({why})" for layer, why in begun.fitted.new.items())
@@ -44,15 +52,20 @@ def run(job: Job) -> None:
     # The section on images has done its work in decode: any valid one stands in for it here.
     recipe = Recipe.model_validate({**job.settings, "data": "digits"})
     data = decoded.read(job.parents["data"])
+    for where, training in recipe.trainings.items():
+        settle(training, len(data.part(TRAIN)), job.resources.processes * job.resources.nodes, where)
     models: dict[str, Model] = {}
+    described: dict[str, Checkpoint] = {}
     for where, section in {**recipe.all_teachers, "student": recipe.student}.items():
         begun = checkpoint.begin(section, data.facts, checkpoint.below(job.inputs, f"{where}/"), where)
         tell(where, section, begun)
-        models[where] = begun.model
+        models[where], described[where] = begun.model, begun.checkpoint
     student, teachers = models["student"], [models[name] for name in recipe.all_teachers]
+    left = checkpoint.leave_training(described["student"], copy.deepcopy(student)).model
+    try_cut(recipe, left, data)
+    try_int8(left, data, job.scratch)
+    # Last: what a network keeps of a pass with gradients (in a hook, say) cannot be copied.
     try_losses(recipe, student, teachers, data, job.scratch)
-    try_cut(recipe, student, data)
-    try_int8(student, data, job.scratch)
     facts = {
         name: {"parameters": sum(p.numel() for p in model.parameters()), "taps": model.taps}
         for name, model in models.items()
@@ -92,15 +105,24 @@ def try_cut(recipe: Recipe, student: Model, data: Decoded) -> None:
     next(cuts(copy.deepcopy(student), size, criterion, 1, gradients if criterion in NEED_GRADIENTS else None))
 
 
+def line_of(error: Exception) -> str:
+    """The last line that an error came by which is neither an installed package's nor ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith(OURS)]
+    return f" past {own[-1].filename}:{own[-1].lineno}, {own[-1].line}" if own else ""
+
+
 def try_int8(student: Model, data: Decoded, scratch: Path) -> None:
     """The untrained student captured, rounded and exported. Raises Refusal where one of these fails."""
-    size = data.facts.size
+    size, logger = data.facts.size, logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    logger.setLevel(logging.ERROR)
     try:
-        grid = prepare(student, size)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            grid = prepare(student, size)  # which prints the graph where it fails
     except Exception as error:  # whatever the user's own code makes torch.export raise
         raise Refusal(
-            f"student: no graph can be captured of it ({type(error).__name__}: {first_line(error)}); its forward"
-            " must not depend on the values of a tensor"
+            f"student: no graph can be captured of it{line_of(error)} ({type(error).__name__}: {first_line(error)});"
+            " its forward must not depend on the values of a tensor: torch.where instead of an if"
         ) from None
     prove_equal(student, grid, size)
     contract = Contract("nchw-float32", size, data.facts.classes)

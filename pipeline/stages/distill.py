@@ -13,6 +13,7 @@ from pipeline.engine.store import write_json
 from pipeline.recipe.schema import Distill, Network
 from pipeline.schemes.offline import offline
 from pipeline.training import loop
+from targets.progress import say
 
 
 def run(job: Job) -> None:
@@ -24,5 +25,9 @@ def run(job: Job) -> None:
     begun = checkpoint.begin(network, data.facts, job.inputs, "student")
     scheme = offline(begun.model, begun.model, teachers, data, recipe, "distill", job.scratch)
     history = loop.fit(scheme, data, recipe.training, job.scratch, "distill", job.resources.tensorboard)
-    checkpoint.save(job.out, begun.checkpoint, begun.model)
-    write_json(job.out / "history.json", {"training": asdict(history), "given": begun.given})
+    left = checkpoint.leave_training(begun.checkpoint, begun.model)
+    if left.note:
+        say(f"student: {left.note}")
+    checkpoint.save(job.out, left.checkpoint, left.model)
+    notes = {"training": asdict(history), "given": begun.given, "folded": left.note}
+    write_json(job.out / "history.json", notes)

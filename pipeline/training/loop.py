@@ -25,6 +25,7 @@ from pipeline.data.decoded import TRAIN, VALIDATION, Decoded
 from pipeline.recipe.schema import Training
 from pipeline.schemes.base import Scheme
 from pipeline.training.compiled_teacher import hasten, pays
+from pipeline.training.optimisers import clip, group_rates, optimiser_of, settle
 from pipeline.training.tensorboard import curves
 from targets.errors import Refusal
 from targets.progress import Bar
@@ -60,6 +61,7 @@ def fit(
     """
     distributed.join()
     torch.manual_seed(settings.seed)
+    settings = settle(settings, len(data.part(TRAIN)), distributed.ranks(), title)
     run = Run(scheme, data, settings, scratch / f"{title}.pt")
     run.resume()
     if not run.history.loss:
@@ -109,14 +111,7 @@ class Run:
         self.average = copy.deepcopy(self.student) if settings.ema else None
         self.best: dict[str, Tensor] = {}
         self.optimisers = {
-            name: torch.optim.SGD(
-                [*player.network.parameters(), *player.beside.parameters()],
-                lr=settings.lr,
-                momentum=settings.momentum,
-                weight_decay=settings.weight_decay,
-                foreach=True,  # fused fails where a parameter's first gradient comes later than others'
-            )
-            for name, player in scheme.players.items()
+            name: optimiser_of(player, settings, data.facts.size) for name, player in scheme.players.items()
         }
 
     def hasten(self) -> None:
@@ -175,12 +170,12 @@ class Run:
 
     def update(self, name: str, loss: Tensor, progress: float) -> None:
         optimiser = self.optimisers[name]
-        for group in optimiser.param_groups:
-            group["lr"] = self.settings.lr * rate(self.settings, progress)
+        group_rates(optimiser, self.settings.lr * rate(self.settings, progress))
         optimiser.zero_grad(set_to_none=True)
         if loss.requires_grad:  # at times no term acts
             loss.backward()  # type: ignore[no-untyped-call]
         distributed.average(p.grad for group in optimiser.param_groups for p in group["params"])
+        clip(optimiser, self.settings.clip)
         optimiser.step()
         if self.average is not None and name == "student":
             blend(self.average, self.student, self.settings.ema)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +151,12 @@ PACKAGE = {
     "models/net.py": NET,
     "script.py": COMMAND_LINE.replace("NAME", "--x"),
     "strict.py": COMMAND_LINE.replace("NAME", "x"),
+    "late.py": COMMAND_LINE.replace("NAME", "--x")
+    .replace("ARGS = ", "build = lambda: ")
+    .replace("build = lambda: 1\n", ""),
+    "late_strict.py": COMMAND_LINE.replace("NAME", "x")
+    .replace("ARGS = ", "build = lambda: ")
+    .replace("build = lambda: 1\n", ""),
     "stale.py": "from pipeline.datasets import Images\n",
 }
 
@@ -163,13 +170,22 @@ def test_modules_of_a_package_import_each_other(tmp_path: Path) -> None:
     }
 
 
-def test_what_a_script_does_when_it_is_imported_is_met(tmp_path: Path) -> None:
+def test_a_script_finds_no_command_line_and_does_not_end_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, PACKAGE)
     assert load_factory("script:build", tmp_path, "student")() == 1
     with pytest.raises(
         Refusal, match=r"strict\.py ends the program when it is imported; put .* below if __name__"
     ):
         load_factory("strict:build", tmp_path, "student")
+    monkeypatch.setattr(sys, "argv", ["retort", "--of-ours"])
+    assert load_factory("late:build", tmp_path, "student")().x is None
+    assert sys.argv == ["retort", "--of-ours"]
+    with pytest.raises(
+        Refusal, match=r"student: build of .*late_strict\.py ends the program; .* as arguments"
+    ):
+        load_factory("late_strict:build", tmp_path, "student")()
     with pytest.raises(Refusal, match=r"from pipeline\.data import Images"):
         load_factory("stale:build", tmp_path, "data.factory")
 

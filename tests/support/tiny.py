@@ -21,8 +21,9 @@ from pipeline.data.decoded import Decoded
 from pipeline.losses import bind, shapes
 from pipeline.losses.step import Shapes, Step
 from pipeline.models.cifar import CifarResNet
+from pipeline.models.feature_levels import find_levels
 from pipeline.models.split_model import Parts
-from pipeline.models.tapped_model import Model, Outputs, find_taps, outputs
+from pipeline.models.tapped_model import Model, Outputs, outputs
 from pipeline.quantization.ptq import calibrate, prepare
 from pipeline.recipe.schema import Training
 from pipeline.schemes.base import Scheme
@@ -63,7 +64,7 @@ def model(widths: tuple[int, int, int, int] = NARROW, seed: int = 0, depth: int 
 
 def wrap(made: nn.Module, side: int, seed: int = 0) -> Model:
     """A network as the workshop handles it, its batch-norms alive."""
-    return Model(lively(made, seed), MEAN, STD, find_taps(made, side)).eval()
+    return Model(lively(made, seed), MEAN, STD, *find_levels(made, side)).eval()
 
 
 @cache
@@ -158,7 +159,7 @@ def freed(
 ) -> Step:
     """The step with the student's outputs as leaves that take a gradient; ``change`` is for its logits."""
     leaf = lambda x: x.detach().clone().to(dtype or x.dtype).requires_grad_()
-    logits, pooled, stages = step.student
+    logits, pooled, stages = step.student[:3]
     return replace(step, student=Outputs(leaf(change(logits)), leaf(pooled), tuple(map(leaf, stages))))
 
 

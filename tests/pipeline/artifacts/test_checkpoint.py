@@ -41,6 +41,8 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
         mean=tiny.MEAN,
         std=tiny.STD,
         taps=("layer1", "layer2", "layer3"),
+        head="fc",
+        exact=True,
         files={"code/mine.py": source},
     )
 

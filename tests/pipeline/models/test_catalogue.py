@@ -12,14 +12,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the networks are torch's")
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
 from pipeline.artifacts.weights import fit
+from pipeline.models.answers import check_answers
 from pipeline.models.catalogue import build, macs
 from pipeline.models.cifar import NETWORKS
-from pipeline.models.tapped_model import Model, check_answers, find_taps, heads_of, outputs
+from pipeline.models.feature_levels import heads_of
+from pipeline.models.tapped_model import Model, outputs
 from support import tiny
 from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal
@@ -73,7 +75,7 @@ def parameters(name: str) -> int:
 def test_network_has_the_paper_s_shapes_and_size(name: str) -> None:
     with torch.device("meta"):  # shapes alone: no arithmetic, and no memory
         network = NETWORKS[name](classes=100)
-        model = Model(network, tiny.MEAN, tiny.STD, network.taps).eval()
+        model = Model(network, tiny.MEAN, tiny.STD, network.taps, "fc").eval()
         answer = outputs(model(torch.empty(2, 3, 32, 32)))
     assert answer.logits.shape == (2, 100)
     assert [tuple(stage.shape[1:]) for stage in answer.stages] == promised(name)
@@ -194,43 +196,60 @@ def test_torchvision_s_own_weights_come_by_its_own_download(
         build("squeezenet1_1", None, 6, {"weights": "IMAGENET9K"}, "here")
 
 
-class Picky(nn.Module):  # takes one size of image, as torchvision's transformers do
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        torch._assert(x.shape[-1] == 224, "Wrong image height!")
-        return self.conv(x).mean((2, 3))
-
-
-class Twofold(Picky):  # gives a second answer while it trains, as GoogLeNet does
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        answer = self.conv(x).mean((2, 3))
-        return (answer, answer) if self.training else answer
-
-
-def test_answers_of_the_wrong_shape_are_refused() -> None:
-    check_answers(tiny.network(), 16, tiny.CLASSES, "here")
-    with pytest.raises(Refusal, match=r"here: .* answers \(2, 4\).* 5 classes"):
-        check_answers(tiny.network(), 16, 5, "here")
-    with pytest.raises(Refusal, match=r"here: .* answers tuple"):
-        check_answers(tiny.model(), 16, tiny.CLASSES, "here")
-    with pytest.raises(Refusal, match=r"here: .*the network fails on images of 16x16: "):
-        check_answers(nn.Sequential(nn.Conv2d(3, 4, 17)), 16, 4, "here")
+MADE = """
+import torch
+from torch import nn
+def net():
+    body = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1)
+    return nn.Sequential(*body, nn.Flatten(), nn.Linear(6, 4))
+def plain(classes): return net()
+def half(classes): return net().half()
+def mixed(classes):
+    made = net()
+    made[0].to(torch.bfloat16)
+    return made
+def parallel(classes): return nn.DataParallel(net())
+def scripted(classes): return torch.jit.script(net())
+def inside(classes): return nn.Sequential(net()[0], torch.jit.script(net()[1:]))
+"""
 
 
-@pytest.mark.parametrize("network", [Picky(), Twofold().train()])
-def test_answers_that_would_stop_the_first_batch_are_refused(network: nn.Module) -> None:
-    with pytest.raises(Refusal, match="here: "):
-        check_answers(network, 16, 4, "here")
+def test_what_a_factory_makes_is_brought_to_a_plain_network_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "made.py").write_text(MADE)
+    plain = build("made:plain", tmp_path, 4, {}, "here")
+    assert plain.notes == ()
+    notes = {"half": ("its float16 tensors are converted to float32",), "parallel": ()}
+    notes["mixed"] = ("its bfloat16 tensors are converted to float32",)
+    for name, said in notes.items():
+        built = build(f"made:{name}", tmp_path, 4, {}, "here")
+        assert built.notes == said
+        found, wanted = built.network.state_dict(), plain.network.state_dict()
+        assert {key: tensor.dtype for key, tensor in found.items()} == {
+            key: tensor.dtype for key, tensor in wanted.items()
+        }
+        check_answers(built.network, 16, 4, "here")
+    for name in ("scripted", "inside"):
+        with pytest.raises(Refusal, match=f"here: made:{name} gave a network in TorchScript, .* return the"):
+            build(f"made:{name}", tmp_path, 4, {}, "here")
 
 
-def test_taps_of_a_network_without_any_are_found() -> None:
-    stages = [
-        nn.Sequential(nn.Conv2d(a, b, 3, s, 1), nn.ReLU()) for a, b, s in ((3, 4, 1), (4, 6, 2), (6, 8, 2))
-    ]
-    plain = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
-    assert find_taps(plain, 16) == ("1", "2")
-    assert find_taps(nn.Sequential(stages[0], nn.AdaptiveAvgPool2d(1)), 16) == ("0",)
-    assert find_taps(tiny.network(), 16) == ("layer1", "layer2", "layer3")
+def test_torchvision_s_tensors_from_tensorflow_come_with_their_own_normalisation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The network with images in -1..1 answers as torchvision's does with its own conversion."""
+    torch.manual_seed(0)
+    given = models.googlenet(init_weights=False, transform_input=True).eval()
+    weights = models.GoogLeNet_Weights.IMAGENET1K_V1
+    monkeypatch.setattr(type(weights), "get_state_dict", lambda *_, **__: given.state_dict())
+    built = build("googlenet", None, 1000, {"weights": "IMAGENET1K_V1", "init_weights": False}, "here")
+    assert built.tensors is not None and built.mean is not None and built.std is not None
+    fit(built.network, built.tensors, set(), "here")
+    images, theirs = tiny.pictures(2, 32), weights.transforms()
+    normal = lambda mean, std: (images - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    with torch.no_grad():
+        expected = given(normal(theirs.mean, theirs.std))
+        found = built.network.eval()(normal(built.mean, built.std))
+    assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))

@@ -16,7 +16,6 @@ from pipeline.artifacts import checkpoint
 from pipeline.artifacts.checkpoint import Checkpoint
 from pipeline.models.catalogue import build, macs
 from pipeline.models.tapped_model import Model
-from pipeline.pruning import channels
 from pipeline.pruning.channels import Shapes, changed, cuts, resize, shapes_of
 from pipeline.pruning.criteria import CRITERIA, NEED_GRADIENTS
 from pipeline.quantization.ptq import calibrated
@@ -175,12 +174,23 @@ def test_what_cannot_be_traced_is_refused_in_one_line() -> None:
     assert "\n" not in str(caught.value) and caught.value.status == WRONG_INPUT
 
 
-def test_the_layer_that_answers_is_found_by_running() -> None:
-    squeezenet = made("squeezenet1_1").network
-    assert channels.last_layer(squeezenet, torch.zeros(1, 3, 64, 64)) is squeezenet.classifier[1]  # type: ignore[index]
-    residual = tiny.network()
-    assert channels.last_layer(residual, torch.zeros(1, 3, 16, 16)) is residual.fc
-    assert not any(module._forward_hooks for module in residual.modules()), "its hooks stay behind"
+class TwoHeads(nn.Module):
+    """Two layers whose answers are averaged, as a distilled transformer has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.body, self.second = nn.Linear(16, 8), nn.Conv2d(3, 16, 3), nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.body(x).mean((2, 3))
+        return (self.first(pooled) + self.second(pooled)) / 2  # type: ignore[no-any-return]
+
+
+def test_every_layer_that_answers_keeps_its_classes() -> None:
+    model = Model(TwoHeads(), tiny.MEAN, tiny.STD, ())
+    shares = list(cuts(model, 16, "magnitude", 8, None))
+    assert shares[-1] < 1 and model.network.body.out_channels == 8
+    assert model.network.first.weight.shape == model.network.second.weight.shape == (8, 8)
 
 
 def test_a_layer_of_no_known_kind_is_not_resized() -> None:

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from pipeline.cli.main import app
+from pipeline.recipe.presets import PRESETS
 from pipeline.recipe.read import BUILT_IN, read_recipe
-from pipeline.recipe.schema import Recipe, teacher_names
+from pipeline.recipe.schema import Distill, Recipe, teacher_names
 from targets.errors import WRONG_INPUT, Refusal
 from targets.limits import BUDGETS
 
@@ -106,6 +109,11 @@ WRONG = [
     ("[distill]\nepochs = 1.5", ["distill.epochs", "integer", "1.5"]),
     ("[distill]\nepochs = -1", ["distill.epochs", "greater than or equal to 0", "-1"]),
     ("[distill]\nlr = 0", ["distill.lr", "greater than 0"]),
+    ('[distill]\nfit = "cifra"', ["distill", "no preset named 'cifra'; did you mean 'cifar'?"]),
+    ("[distill]\nfit = 3", ["distill", "no preset named '3'"]),
+    ('[quantize]\nfit = "finetune"', ["quantize", "layer_decay is for networks in float"]),
+    ("[distill]\nlayer_decay = 1.5", ["distill.layer_decay", "less than or equal to 1"]),
+    ('student = { network = "resnet8", output = true }', ["student.output", "True"]),
     ("[distill]\nlr = nan", ["distill.lr"]),
     ("[distill]\nlr = inf", ["distill.lr"]),
     ("[distill]\nhard = inf", ["distill.hard"]),
@@ -267,3 +275,28 @@ def test_a_network_that_nobody_has_trained_is_refused(line: str, said: str, writ
     mine = line.replace('"resnet20"', '"mine:build"')  # a factory may load its own
     if mine != line:
         assert read_recipe(write(right + mine + "\n"))[0].teacher.epochs == 0
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_filled_in_and_a_given_key_wins(name: str) -> None:
+    plain, settings = Distill(), Distill.model_validate({"fit": name})
+    changed = {key for key in Distill.model_fields if getattr(settings, key) != getattr(plain, key)}
+    assert changed == {key for key, value in PRESETS[name].items() if value != getattr(plain, key)} != set()
+    assert {key: getattr(settings, key) for key in PRESETS[name]} == PRESETS[name]
+    for key, value in {"lr": 0.3, "warmup": 0.2, "epochs": 5}.items():
+        mine = Distill.model_validate({"fit": name, key: value})
+        assert mine == settings.model_copy(update={key: value})
+    assert Distill.model_validate(settings.model_dump(mode="json")) == settings
+
+
+def test_the_plan_shows_how_each_training_goes(write: Write, tmp_path: Path) -> None:
+    lines = 'distill = { fit = "vit", lr = 0.25 }\nprune = { macs = 0.5 }\nquantize = { method = "ptq" }\n'
+    path = write(RIGHT.replace('"resnet20"', '{ network = "resnet20", fit = "cifar" }') + lines)
+    shown = CliRunner().invoke(app, ["show", str(path), "--store", str(tmp_path / "store")])
+    assert shown.exit_code == 0, shown.output
+    said = {
+        name: rest for name, _, rest in (line.partition(": ") for line in shown.output.splitlines()) if rest
+    }
+    assert list(said) == ["teacher", "distill", "prune"]
+    assert "optimizer = sgd, lr = 0.05," in said["teacher"] and "schedule = step" in said["teacher"]
+    assert "optimizer = adamw, lr = 0.25," in said["distill"] and "mixup = 0.8" in said["distill"]

@@ -23,6 +23,11 @@ TRAINING = {
     "schedule": st.sampled_from(["cosine", "step"]),
     "milestones": st.lists(st.floats(0, 1), min_size=1, max_size=4),
     "warmup": st.floats(0, 0.9),
+    "warmup_steps": st.integers(0, 99),
+    "optimizer": st.sampled_from(["sgd", "adamw"]),
+    "decay_norms": st.booleans(),
+    "clip": st.floats(0, 9),
+    "fit": st.sampled_from(["cifar", "photos"]),
     "label_smoothing": st.floats(0, 0.9),
     "cutout": st.integers(0, 32),
     "mixup": st.floats(0, 2),
@@ -50,8 +55,16 @@ LOSS = st.fixed_dictionaries(
 DISTILL = {
     **TRAINING,
     "epochs": st.integers(1, 9),
+    "layer_decay": st.floats(0.1, 1),
+    "fit": st.sampled_from(["finetune", "vit"]),
     "hard": st.floats(0, 3),
     "loss": st.lists(LOSS, max_size=3),
+}
+QUANTIZE = {
+    **DISTILL,
+    "layer_decay": st.just(1.0),
+    "fit": st.sampled_from(["photos", "vit"]),
+    "method": st.sampled_from(["qat", "ptq"]),
 }
 TEACHER = st.one_of(
     st.fixed_dictionaries({"network": NAMES, "epochs": st.integers(1, 9)}, optional={**NETWORK, **WEIGHTS}),
@@ -68,7 +81,7 @@ RECIPES = st.fixed_dictionaries(
     optional={
         "teachers": st.lists(TEACHER, max_size=2),
         "distill": st.fixed_dictionaries({}, optional=DISTILL),
-        "quantize": st.fixed_dictionaries({}, optional={**DISTILL, "method": st.sampled_from(["qat", "ptq"])}),
+        "quantize": st.fixed_dictionaries({}, optional=QUANTIZE),
         "prune": st.fixed_dictionaries({"macs": st.floats(0.1, 0.9)}, optional=DISTILL),
         "budgets": st.fixed_dictionaries({}, optional={"accuracy": st.floats(1, 100), "p99_ms": st.floats(0.1, 9)}),
     },

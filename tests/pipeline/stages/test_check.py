@@ -75,7 +75,8 @@ def test_a_network_of_ours_passes(data: Decoded, tmp_path: Path) -> None:
 
 def test_what_cannot_be_captured_or_exported_is_refused(data: Decoded, tmp_path: Path) -> None:
     with pytest.raises(
-        Refusal, match=r"student: no graph can be captured .*must not depend on the values"
+        Refusal,
+        match=r"captured of it past .*test_check\.py:\d+, return x \* 2 if x\.sum\(\) > 0 else x .*torch\.where",
     ) as caught:
         try_int8(tiny.wrap(Depending(), tiny.SIDE), data, tmp_path)
     assert "\n" not in str(caught.value)

@@ -80,6 +80,7 @@ KINDS: dict[str, tuple[Callable[[], Scheme], dict[str, Any]]] = {
     "plain": (supervised, {}),
     "ema": (supervised, {"ema": 0.8, "schedule": "step", "milestones": (0.5,)}),
     "learning losses": (with_hints, {"warmup": 0.4}),
+    "adamw": (with_hints, {"optimizer": "adamw", "lr": 0.01, "clip": 0.5, "layer_decay": 0.5}),
     "qat": (on_a_grid, {"epochs": 2}),
 }
 
@@ -238,12 +239,11 @@ def test_an_epoch_shows_each_image_at_most_once_and_leaves_out_another_rest_each
             assert batch.images.shape == (8, 3, tiny.SIDE, tiny.SIDE)
             assert batch.images.min() >= 0 and batch.images.max() <= 1
     assert len(set(left_out)) > 1
-    one = training_batches(Pixels(data), part, 99, tiny.training(), Epoch(0, 0, 0))
-    assert [len(batch.labels) for batch in one] == [27]
+    (one,) = training_batches(Pixels(data), part, 99, tiny.training(), Epoch(0, 0, 0))
+    assert len(one.labels) == 27
     plain = list(plain_batches(data, part, 8))
     assert [len(batch.labels) for batch in plain] == [8, 8, 8, 3]
-    first = torch.from_numpy(np.array(data.images[part[0]])).permute(2, 0, 1) / 255
-    assert torch.equal(plain[0].images[0], first)
+    assert torch.equal(plain[0].images[0], torch.tensor(data.images[part[0]]).permute(2, 0, 1) / 255)
 
 
 def moved(before: dict[str, Tensor], network: nn.Module) -> list[str]:

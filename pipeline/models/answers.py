@@ -1,0 +1,169 @@
+"""What a network answers: which part of it is the logits, and what in training are the logits of auxiliary heads.
+
+A network of a user may answer with a tuple, a dict or a dataclass. The part that is chosen at the door is all that
+the rest sees: it is taken by a hook on the network itself, so that its modules and tensors keep their names.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.execution import execute
+from targets.errors import Refusal, first_line
+
+Key = str | int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The parts of a network's answers by key (None: the answer itself), as a forward hook."""
+
+    evaluation: Key | None = None
+    training: Key | None = None
+    auxiliary: Sequence[Key] = ()  # only in training
+
+    def __call__(self, network: nn.Module, images: Any, answer: Any) -> Any:
+        """The logits (N, C); where auxiliary heads answer, a tuple of the logits and theirs."""
+        logits = part(answer, self.training if network.training else self.evaluation)
+        if not network.training:
+            return logits
+        further = [part(answer, key) for key in self.auxiliary]
+        further = [
+            one for one in further if one.ndim == logits.ndim
+        ]  # a head that was dropped gives a number
+        return (logits, *further) if further else logits
+
+
+def choose(network: nn.Module, choice: Choice) -> None:
+    """From now on the network answers with the parts that were chosen."""
+    if choice != Choice():
+        network.register_forward_hook(choice)
+
+
+def parts_of(answer: Any) -> dict[Key, Any]:
+    """The parts of an answer by the names of fields or keys, or by position."""
+    if isinstance(answer, Mapping):
+        return dict(answer)
+    if is_dataclass(answer) and not isinstance(answer, type):
+        return {field.name: getattr(answer, field.name) for field in fields(answer)}
+    if hasattr(answer, "_fields"):
+        return dict(zip(answer._fields, answer, strict=True))
+    return dict(enumerate(answer)) if isinstance(answer, (tuple, list)) else {}
+
+
+def part(answer: Any, key: Key | None) -> Any:
+    """A part by its name, or by its position among the parts."""
+    if key is None:
+        return answer
+    parts = parts_of(answer)
+    return parts[key] if key in parts else list(parts.values())[int(key)]
+
+
+def check_answers(
+    network: nn.Module, size: int, classes: int, where: str, output: Key | None = None
+) -> Choice:
+    """What of the answers to images (N, 3, size, size) are the logits (N, classes).
+
+    ``output`` is the recipe's key. Raises Refusal where there are none, or several in evaluation.
+    """
+    answers = {mode: answer_in(mode, network, size, where) for mode in ("training", "evaluation")}
+    fitting = {mode: logits_in(answer, classes) for mode, answer in answers.items()}
+    for mode, answer in answers.items():
+        refuse_unfit(answer, fitting[mode], output, f"{where}: for 2 images the network in {mode}", classes)
+    evaluation = key_of(answers["evaluation"], fitting["evaluation"], output)
+    # By convention of torchvision and timm a network with this attribute has its main head first.
+    auxiliary_too = bool(getattr(network, "aux_logits", False))
+    if output is None and len(fitting["evaluation"]) > 1 and not auxiliary_too:
+        raise Refusal(
+            f"{where}: the network has several answers of {classes} columns: {told(answers['evaluation'])};"
+            f" say which are the logits: output = {shown(fitting['evaluation'][0])}, say"
+        )
+    known = () if auxiliary_too else fitting["evaluation"]
+    training = evaluation if evaluation in fitting["training"] else None
+    if training is None and fitting["training"]:
+        training = output if output is not None else main_head(network, size, fitting["training"])
+    further = [key for key in fitting["training"] if key not in (training, *known)]
+    return Choice(evaluation, training, tuple(further))
+
+
+def answer_in(mode: str, network: nn.Module, size: int, where: str) -> Any:
+    trial = copy.deepcopy(network).train(mode == "training")
+    before = set(trial.state_dict())
+    try:
+        with torch.no_grad():
+            answer = trial(torch.full((2, 3, size, size), 0.5))
+    except Exception as error:  # whatever somebody's own code raises
+        line = first_line(error)
+        raise Refusal(f"{where}: in {mode} the network fails on images of {size}x{size}: {line}") from None
+    new = sorted(set(trial.state_dict()) - before)
+    if new:
+        raise Refusal(
+            f"{where}: the network's forward makes the tensor '{new[0]}', which could not be loaded again;"
+            " register it in __init__"
+        )
+    return answer
+
+
+def logits_in(answer: Any, classes: int) -> list[Key]:
+    """The keys of the parts that can be logits."""
+    return [key for key, value in parts_of(answer).items() if is_logits(value, classes)]
+
+
+def is_logits(value: Any, classes: int) -> bool:
+    return isinstance(value, Tensor) and tuple(value.shape) == (2, classes)
+
+
+def main_head(network: nn.Module, size: int, keys: Sequence[Key]) -> Key:
+    """Which of several answers in training comes from the layers that answer in evaluation; else the first."""
+    if len(keys) > 1:
+        alone, training = execute(network, size), execute(network, size, training=True)
+        wanted = alone.head_names(alone.answer)
+        for key in keys:
+            if training.head_names(part(training.answer, key)) == wanted:
+                return key
+    return keys[0]
+
+
+def key_of(answer: Any, fitting: Sequence[Key], output: Key | None) -> Key | None:
+    if isinstance(answer, Tensor):
+        return None
+    return output if output is not None else fitting[0]
+
+
+def refuse_unfit(answer: Any, fitting: Sequence[Key], output: Key | None, who: str, classes: int) -> None:
+    """Raises Refusal where an answer has no logits, or none by the key that the recipe gives."""
+    wanted = f"{classes} classes want (2, {classes})"
+    if isinstance(answer, Tensor):
+        if not is_logits(answer, classes):
+            raise Refusal(f"{who} answers {tuple(answer.shape)}; {wanted}")
+        return
+    parts = parts_of(answer)
+    if not fitting:
+        raise Refusal(f"{who} answers {told(answer) or type(answer).__name__}; {wanted}")
+    if output is None:
+        return
+    try:
+        found = part(answer, output)
+    except (LookupError, ValueError):
+        raise Refusal(f"{who} answers {told(answer)}: none is {shown(output)}; give one as output") from None
+    if not is_logits(found, classes):
+        given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        fit = ", ".join(f"output = {shown(key)}" for key in parts if key in fitting)
+        raise Refusal(f"{who} answers {given} as {shown(output)}; {wanted}: {fit}")
+
+
+def told(answer: Any) -> str:
+    """The parts that are tensors, with their shapes."""
+    return ", ".join(
+        f"{key} {tuple(value.shape)}" for key, value in parts_of(answer).items() if isinstance(value, Tensor)
+    )
+
+
+def shown(key: Key) -> str:
+    return f'"{key}"' if isinstance(key, str) else str(key)
