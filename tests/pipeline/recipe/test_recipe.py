@@ -294,9 +294,8 @@ def test_the_plan_shows_how_each_training_goes(write: Write, tmp_path: Path) -> 
     path = write(RIGHT.replace('"resnet20"', '{ network = "resnet20", fit = "cifar" }') + lines)
     shown = CliRunner().invoke(app, ["show", str(path), "--store", str(tmp_path / "store")])
     assert shown.exit_code == 0, shown.output
-    said = {
-        name: rest for name, _, rest in (line.partition(": ") for line in shown.output.splitlines()) if rest
-    }
+    parts = [line.partition(": ") for line in shown.output.splitlines()]
+    said = {name: rest for name, _, rest in parts if rest}
     assert list(said) == ["teacher", "distill", "prune"]
     assert "optimizer = sgd, lr = 0.05," in said["teacher"] and "schedule = step" in said["teacher"]
     assert "optimizer = adamw, lr = 0.25," in said["distill"] and "mixup = 0.8" in said["distill"]
