@@ -16,6 +16,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
 
 
 def class_folders(root: Path) -> tuple[list[Path], tuple[str, ...]]:
+    if not root.is_dir():
+        raise Refusal(f"images: {root} is no folder; give one that holds a folder of images for each class")
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(folders) < 2:
         raise Refusal(f"images: {root} has {len(folders)} class folders; at least 2 are needed")

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from targets.convert.grid import array, scalar
 from targets.convert.placement import clip_bounds
 from targets.convert.rules import UNARY
+from targets.errors import Refusal
 
 SUMS = ("Add", "Sub")
 FLOWING = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean", *UNARY)
@@ -29,8 +30,15 @@ def weight_of(node: ir.Node) -> ir.Value | None:
 
 
 def rounded(graph: ir.Graph, keep_float: Sequence[str] = ()) -> list[ir.Value]:
-    """The tensors to round, each once, in the graph's order; ``keep_float``: patterns of nodes that read none."""
+    """The tensors to round, each once, in the graph's order; ``keep_float``: patterns of nodes that read none.
+
+    Raises Refusal for a pattern that fits no node.
+    """
     found: dict[ir.Value, None] = {}
+    for pattern in keep_float:
+        if not any(fnmatch(str(node.name), pattern) for node in graph):
+            some = ", ".join(str(node.name) for node in graph if weight_of(node) is not None)
+            raise Refusal(f"--keep-float {pattern}: no node has such a name; those with weights are {some}")
     for node in graph:
         if not any(fnmatch(str(node.name), pattern) for pattern in keep_float):
             found.update(dict.fromkeys(rounded_for(node)))

@@ -63,13 +63,15 @@ def test_images_without_classes_are_judged_by_the_float_file_s_answers(
 def test_a_layer_that_is_kept_float_runs_so(
     network: Callable[[str], Path], many: Path, tmp_path: Path
 ) -> None:
-    path = network("nchw-float32")
-    names = [node.name for node in onnx.load(path).graph.node if node.op_type == "Conv"]
-    order = Order(path, many, [QUICK], calibration=12, keep_float=[names[0]])
+    model = onnx.load(path := network("nchw-float32"))
+    for number, node in enumerate(model.graph.node):
+        node.name = f"layer{number}.{node.op_type}"
+    onnx.save(model, path)
+    order = Order(path, many, [QUICK], calibration=12, keep_float=["layer0.*"])
     report = quantize(order, LOOSE, tmp_path / "out")
     facts = report["targets"][0]["candidates"]["int8"]["facts"]
     assert facts["operators"]["QLinearConv"] == 1
-    assert facts["left_float"] == {names[0]: "its weight is not on the grid"}
+    assert facts["left_float"] == {"layer0.Conv": "its weight is not on the grid"}
 
 
 def test_no_image_is_asked_that_set_the_grid() -> None:
@@ -82,11 +84,15 @@ def test_no_image_is_asked_that_set_the_grid() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda order, folder: Order(order.model, folder / "none", [QUICK]), "none"),
+        (lambda order, folder: Order(order.model, folder / "none", [QUICK]), "none is no folder"),
         (lambda order, folder: Order(order.model, few(order.images), [QUICK]), "10 images; at least 16"),
         (lambda order, folder: Order(order.model, order.images, [QUICK], keep_float=["*"]), "no convolution"),
+        (
+            lambda order, folder: Order(order.model, order.images, [QUICK], keep_float=["x"]),
+            "no node has such",
+        ),
     ],
-    ids=["no folder", "too few", "all float"],
+    ids=["no folder", "too few", "all float", "no such node"],
 )
 def test_what_cannot_be_quantized_is_refused(
     change: Callable[[Order, Path], Order],
