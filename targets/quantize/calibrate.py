@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,7 @@ from targets.convert.grid import STEPS
 from targets.errors import Refusal
 from targets.quantize.exchange import exchange
 from targets.quantize.histogram import LIMITS, Histogram
-from targets.runner.__main__ import Images
 from targets.spec.contract import Contract
-
-# Every fourth calibration image, and no more than 32, chooses between the ways to cut off.
-HELD_BACK, MOST = 4, 32
 
 
 def histograms(
@@ -70,16 +66,14 @@ def answers(
 
 
 def choose_steps(
-    model: onnx.ModelProto, found: Mapping[str, Histogram], feed: Images, contract: Contract
+    model: onnx.ModelProto,
+    found: Mapping[str, Histogram],
+    few: Callable[[onnx.ModelProto], NDArray[np.float32]],
 ) -> tuple[str, dict[str, float]]:
-    """Of the ways to cut off, the one whose answers to a few calibration images are closest to float's; its steps."""
-    few = [feed.batch(index, 1) for index in range(0, len(feed), max(HELD_BACK, len(feed) // MOST))]
-    expected = answers(model, few, contract)
-    best: tuple[float, str, dict[str, float]] | None = None
+    """Of the ways to cut off, the one whose answers to a few held-back images are closest to float's; its steps."""
+    expected, ways = few(model), {}
     for way, limit in LIMITS.items():
         steps = {name: one.scale(STEPS, limit) for name, one in found.items()}
-        apart = float(np.square(answers(exchange(model, steps), few, contract, exact=True) - expected).mean())
-        if best is None or apart < best[0]:
-            best = apart, way, steps
-    assert best is not None, "there are several ways"
-    return best[1], best[2]
+        ways[way] = float(np.square(few(exchange(model, steps)) - expected).mean()), steps
+    best = min(ways, key=lambda way: ways[way][0])
+    return best, ways[best][1]

@@ -1,7 +1,7 @@
 """A stranger's float file as the quantizer reads it: one opset, batch-norms folded, activations whole again.
 
-ONNX Runtime's own basic passes fold constants, batch-norms and pads; what they leave in parts, HardSwish and GELU as
-older exporters spell them, is put together here.
+ONNX Runtime's own basic passes fold constants, batch-norms and pads; what they leave in parts, HardSwish and GELU
+as older exporters spell them, is put together here.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
@@ -17,16 +17,21 @@ from targets.quantize.policy import weight_of
 SMALLEST = np.finfo(np.float32).eps  # of a scale: a channel of zeros has one too
 
 
-def exchange(model: onnx.ModelProto, steps: Mapping[str, float]) -> onnx.ModelProto:
-    """A copy of a float model with a pair on each tensor that has a step, by name."""
+def exchange(
+    model: onnx.ModelProto, steps: Mapping[str, float], kept: Collection[str] = ()
+) -> onnx.ModelProto:
+    """A copy of a float model with a pair on each tensor that has a step, by name.
+
+    The nodes named in ``kept`` stay float: their weights are, and they read no tensor rounded.
+    """
     made = ir.from_proto(model)
     graph = made.graph
     values = {value.name: value for node in graph for value in node.outputs}
     values |= {value.name: value for value in graph.inputs}
-    readers = {name: list(values[name].uses()) for name in steps}
+    readers = {name: [use for use in values[name].uses() if use.node.name not in kept] for name in steps}
     for node in list(graph):
         weight = weight_of(node)
-        if weight is not None and reads(node).name in steps:
+        if weight is not None and reads(node).name in steps and node.name not in kept:
             quantize_weight(node, weight, graph)
     zero = constant(graph, "retort/zero", np.int8(0))
     for name, step in steps.items():

@@ -1,14 +1,15 @@
 """quantize: a float ONNX file of anybody's becomes an int8 file for each target, measured and judged. No torch.
 
-Part of the images sets the grid, the rest asks the questions. Where they lie in class folders their labels are known;
-else a label is what the float file answers, so that every lost answer is one that int8 changed.
+Where the images lie in class folders their labels are known; else a label is what the float file answers, so that
+every lost answer is one that int8 changed.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,6 @@ from numpy.typing import NDArray
 from targets.baselines.baseline import comparisons, load
 from targets.budgets.evidence import TestSet
 from targets.errors import Refusal
-from targets.gate.gate import check_classes
-from targets.image_folder import SUFFIXES, LazyImages, class_folders, save_images
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
 from targets.measuring.measure import measure
@@ -29,14 +28,18 @@ from targets.progress import say, track
 from targets.quantize.calibrate import answers, choose_steps, histograms
 from targets.quantize.clean import cleaned
 from targets.quantize.exchange import exchange
+from targets.quantize.images import Part, Parts, split
 from targets.quantize.policy import rounded
+from targets.quantize.sensitivity import kept_float
 from targets.report.table import compose, target_table, write_report
 from targets.runner.__main__ import Images
 from targets.spec.contract import Contract, infer_contract, read_contract
 from targets.spec.profile import Profile
 from targets.verdict import judge, settled
 
-FEWEST = 8  # images of either part
+DEFAULT = {"drop_vs_float": 1.0}  # where no budget is given
+HELD_BACK, MOST = 4, 32  # every fourth calibration image, and no more than 32, chooses between grids
+SHARE = 0.5  # of what may be lost on test images: so much may be lost on calibration images
 
 
 @dataclass(frozen=True)
@@ -54,106 +57,87 @@ class Order:
     std: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """The file's input, the images that set the grid, those that ask the questions, and their labels if known."""
-
-    model: onnx.ModelProto
-    contract: Contract
-    calibration: Path
-    images: Path
-    labels: NDArray[np.int64] | None
-    classes: tuple[str, ...]
-
-
 def quantize(order: Order, budgets: Budgets, out: Path, accept: bool = False) -> dict[str, Any]:
     """The report's table of one file on its targets; each target's int8 file lies in its folder of ``out``."""
+    budgets = budgets if budgets.root else Budgets(DEFAULT)
     with tempfile.TemporaryDirectory(prefix="retort-") as folder:
-        work = Path(folder)
-        prepared = prepare(order, work)
-        int8 = work / "int8.onnx"
-        onnx.save(quantized(prepared, order), int8)
-        test_set = questions(prepared)
-        candidates = [
-            Candidate("float", order.model, "float32"),
-            Candidate("int8", int8, "int8", method="ptq"),
-        ]
+        work, model = Path(folder), load(order.model)
+        said = order.size, order.mean, order.std
+        contract = read_contract(model) or infer_contract(model, str(order.model), *said)
+        parts = split(model, contract, order.images, order.calibration, work)
+        candidates = [Candidate("float", order.model, "float32")]
+        for name, made in Quantizer(model, contract, order).files(parts.calibration, budgets).items():
+            onnx.save(made, work / f"{name}.onnx")
+            candidates.append(Candidate(name, work / f"{name}.onnx", "int8", method="ptq"))
+        test_set = questions(model, contract, parts)
         tables = []
         for profile in order.profiles:
-            own = budgets.over(profile.budgets)
-            others = comparisons(own, prepared.contract, None, work)
-            enough = lambda so_far, own=own: settled(judge(so_far, own, test_set))
-            place = prepared.contract, profile, order.device, prepared.images, out / profile.name
+            limits = budgets.over(profile.budgets)
+            others = comparisons(limits, contract, None, work)
+            enough = lambda so_far, limits=limits: settled(judge(so_far, limits, test_set))
+            place = contract, profile, order.device, parts.test.file, out / profile.name
             found = measure(candidates, *place, others, enough)
-            verdict = replace(judge(found, own, test_set), accept=accept)
+            verdict = replace(judge(found, limits, test_set), accept=accept)
             tables.append(target_table(profile, order.device, verdict, test_set, found))
     report = compose(str(order.model), test_set, [], tables)
     write_report(report, out)
     return report
 
 
-def prepare(order: Order, work: Path) -> Prepared:
-    """Raises Refusal where file and images do not fit, or where there are too few images."""
-    model = load(order.model)
-    contract = read_contract(model) or infer_contract(
-        model, str(order.model), order.size, order.mean, order.std
-    )
-    paths, labels, classes = found_images(model, contract, order.images)
-    chosen = spread(len(paths), min(order.calibration, len(paths) // 2))
-    if len(chosen) < FEWEST:
-        raise Refusal(
-            f"{order.images}: {len(paths)} images; at least {2 * FEWEST} are needed to set a grid and judge it"
-        )
-    parts = {"calibration": chosen, "images": np.setdiff1d(np.arange(len(paths)), chosen)}
-    files = {name: work / f"{name}.npy" for name in parts}
-    for name, which in parts.items():
-        images = track(LazyImages([paths[i] for i in which]), name)
-        save_images(images, len(which), contract.size, files[name])
-    kept = None if labels is None else labels[parts["images"]]
-    return Prepared(model, contract, files["calibration"], files["images"], kept, classes)
+class Quantizer:
+    """One float file on its way to int8."""
+
+    def __init__(self, model: onnx.ModelProto, contract: Contract, order: Order) -> None:
+        self.given, self.contract, self.where = model, contract, str(order.model)
+        self.model = cleaned(of_size(model, contract), self.where)
+        graph = ir.from_proto(self.model).graph
+        self.names = [str(value.name) for value in rounded(graph, order.keep_float)]
+        self.kept = {str(n.name) for n in graph if any(fnmatch(str(n.name), p) for p in order.keep_float)}
+        if not self.names:
+            raise Refusal(f"{self.where}: it has no convolution or linear layer that could be int8")
+
+    def files(self, images: Part, budgets: Budgets) -> dict[str, onnx.ModelProto]:
+        """What every target's file is made of: all in int8, and with layers in float where that loses too much."""
+        feed = Images(str(images.file), self.contract.feed())
+        held = range(0, len(feed), max(HELD_BACK, len(feed) // MOST))
+        few_images = [feed.batch(index, 1) for index in held]
+        few = lambda model: answers(model, few_images, self.contract, exact=True)
+        found = histograms(self.model, self.names, singly(feed, "calibrate", held), self.contract)
+        way, steps = choose_steps(self.model, found, few)
+        say(f"quantize: {len(self.names)} tensors rounded; cut off by {way}: closest on held-back images")
+        made = {"int8": exchange(self.model, steps, self.kept)}
+        limit = budgets.root.get("drop_vs_float")
+        if limit is not None:
+            lost = self.loses(feed, images)
+            floats = kept_float(self.model, steps, few, lost, SHARE * limit)
+            if floats is None:
+                say(
+                    f"quantize: with half of its layers in float it loses more than {SHARE * limit:g} points too"
+                )
+            elif floats:
+                say(f"quantize: int8-mixed keeps {len(floats)} layers in float: {', '.join(floats)}")
+                made["int8-mixed"] = exchange(self.model, steps, {*self.kept, *floats})
+        for one in made.values():
+            one.metadata_props.extend(self.given.metadata_props)
+        return made
+
+    def loses(self, feed: Images, images: Part) -> Callable[[onnx.ModelProto], float]:
+        """How many points of the calibration images a file answers right less often than float."""
+        logits = answers(self.model, singly(feed, "float answers"), self.contract)
+        truth = logits.argmax(1) if images.labels is None else images.labels
+        right = float((logits.argmax(1) == truth).mean())
+
+        def lost(model: onnx.ModelProto) -> float:
+            found = answers(model, singly(feed, "answers"), self.contract, exact=True)
+            return 100 * (right - float((found.argmax(1) == truth).mean()))
+
+        return lost
 
 
-def found_images(
-    model: onnx.ModelProto, contract: Contract, folder: Path
-) -> tuple[list[Path], NDArray[np.int64] | None, tuple[str, ...]]:
-    """Images in class folders with their labels, or images of one folder without any."""
-    flat = (
-        sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-        if folder.is_dir()
-        else []
-    )
-    if flat:
-        return flat, None, ()
-    paths, folders = class_folders(folder)
-    classes = check_classes(model, contract, folders, folder)
-    return paths, np.array([classes.index(path.parent.name) for path in paths]), classes
-
-
-def spread(count: int, chosen: int) -> NDArray[np.int64]:
-    """So many of ``count`` numbers, evenly apart."""
-    return np.unique(np.linspace(0, count - 1, chosen).round().astype(np.int64))
-
-
-def quantized(prepared: Prepared, order: Order) -> onnx.ModelProto:
-    """The file that every target's is made of: weights in int8, a pair on every rounded tensor."""
-    model = cleaned(of_size(prepared.model, prepared.contract), str(order.model))
-    names = [str(value.name) for value in rounded(ir.from_proto(model).graph, order.keep_float)]
-    if not names:
-        raise Refusal(f"{order.model}: it has no convolution or linear layer that could be int8")
-    feed = Images(str(prepared.calibration), prepared.contract.feed())
-    found = histograms(model, names, singly(feed, "calibrate"), prepared.contract)
-    way, steps = choose_steps(model, found, feed, prepared.contract)
-    say(
-        f"quantize: {len(names)} tensors rounded; cut off by {way}, which kept answers closest on held-back images"
-    )
-    made = exchange(model, steps)
-    made.metadata_props.extend(one for one in prepared.model.metadata_props if one not in made.metadata_props)
-    return made
-
-
-def singly(feed: Images, what: str) -> Iterator[NDArray[Any]]:
+def singly(feed: Images, what: str, but: Sequence[int] = ()) -> Iterator[NDArray[Any]]:
     """Batches of one image, with a progress bar."""
-    return (feed.batch(index, 1) for index in track(range(len(feed)), what))
+    indices = [index for index in range(len(feed)) if index not in but]
+    return (feed.batch(index, 1) for index in track(indices, what))
 
 
 def of_size(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
@@ -167,11 +151,11 @@ def of_size(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     return copy
 
 
-def questions(prepared: Prepared) -> TestSet:
+def questions(model: onnx.ModelProto, contract: Contract, parts: Parts) -> TestSet:
     """The test images with their labels, or with what the float file answers."""
-    if prepared.labels is not None:
-        return TestSet(prepared.labels, prepared.classes, {})
-    feed = Images(str(prepared.images), prepared.contract.feed())
-    logits = answers(prepared.model, singly(feed, "float answers"), prepared.contract)
-    names = prepared.contract.classes or tuple(str(number) for number in range(logits.shape[1]))
-    return TestSet(logits.argmax(1), names, {})
+    if parts.test.labels is not None:
+        return TestSet(parts.test.labels, parts.classes, {})
+    feed = Images(str(parts.test.file), contract.feed())
+    logits = answers(model, singly(feed, "float answers"), contract)
+    names = contract.classes or tuple(str(number) for number in range(logits.shape[1]))
+    return TestSet(np.asarray(logits.argmax(1)), names, {})

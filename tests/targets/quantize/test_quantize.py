@@ -13,7 +13,8 @@ from PIL import Image
 
 from targets.errors import PASSED, Refusal
 from targets.limits import Budgets
-from targets.quantize.quantize import Order, quantize, spread
+from targets.quantize.images import spread
+from targets.quantize.quantize import Order, quantize
 from targets.spec.profile import Profile
 
 QUICK = Profile(name="quick", about="", backend="onnxruntime", seconds=1.0)
