@@ -29,6 +29,7 @@ def placed(model: onnx.ModelProto, rules: Rules, form: str) -> tuple[onnx.ModelP
     placement.decide()
     left = placement.left_float()
     write_pairs(placement)
+    rewrite(made.graph, {}, rules.spellings)
     RemoveUnusedNodesPass()(made)
     NameFixPass()(made)
     proto: onnx.ModelProto = ir.to_proto(made)

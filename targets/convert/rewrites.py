@@ -29,8 +29,14 @@ def rewrite(graph: ir.Graph, grid: Grid, names: Sequence[str]) -> None:
 
 
 def hard_activation(node: ir.Node, graph: ir.Graph, grid: Grid) -> None:
-    """clip(α·x + β, 0, 1) as α · clip(x + β/α, 0, 1/α): the clip is what saturates in the sum's bytes."""
-    if node.op_type not in ("HardSigmoid", "HardSwish") or node.inputs[0] not in grid:
+    """On the grid: the clip is what saturates in the sum's bytes."""
+    if node.inputs[0] in grid:
+        spelled_out(node, graph, grid)
+
+
+def spelled_out(node: ir.Node, graph: ir.Graph, grid: Grid) -> None:
+    """HardSigmoid's clip(α·x + β, 0, 1) as α · clip(x + β/α, 0, 1/α), and HardSwish with it."""
+    if node.op_type not in ("HardSigmoid", "HardSwish"):
         return
     swish, x = node.op_type == "HardSwish", reads(node)
     alpha = 1 / 6 if swish else node.attributes.get_float("alpha", 0.2)
@@ -173,6 +179,7 @@ def constant(graph: ir.Graph, name: str, values: Any) -> ir.Value:
 
 REWRITES: dict[str, Rewrite] = {
     "hard_activation": hard_activation,
+    "spelled_out": spelled_out,
     "gelu": gelu,
     "zero_pad": zero_pad,
     "mean_of_map": mean_of_map,

@@ -17,13 +17,15 @@ CARRY = frozenset(
 @dataclass(frozen=True)
 class Rules:
     """``kernels``: the operators that run in int8 between pairs; None: the runtime finds that out, so every rounded
-    tensor has a pair. ``carry``: those that pass bytes on as they are. ``rewrites``: names of ``rewrites.REWRITES``.
-    ``swallowed``: activations that are computed inside the operator before them. ``bias``: biases are in int32.
+    tensor has a pair. ``carry``: those that pass bytes on as they are. ``rewrites``: names of ``rewrites.REWRITES``,
+    applied before pairs are placed; ``spellings``: others, applied after that, for what the runtime knows by its
+    parts. ``swallowed``: activations that are computed inside the operator before them. ``bias``: biases are in int32.
     """
 
     kernels: frozenset[str] | None = None
     carry: frozenset[str] = CARRY
     rewrites: tuple[str, ...] = ()
+    spellings: tuple[str, ...] = ()
     swallowed: frozenset[str] = frozenset()
     bias: bool = False
 
@@ -38,5 +40,7 @@ ONNXRUNTIME = Rules(
     rewrites=("zero_pad", "hard_activation", "gelu", "mean_of_map", "linear"),
     bias=True,
 )
-FUSING = Rules(swallowed=UNARY)  # OpenVINO and TensorRT
+FUSING = Rules(swallowed=UNARY)
+# OpenVINO fuses HardSwish as x · clip(x + 3, 0, 6) / 6; of the operator of this name it makes a HardSigmoid apart.
+OPENVINO = Rules(swallowed=UNARY, spellings=("spelled_out",))
 EVERYWHERE = Rules()  # as it was exported: a .tflite is made of torch's graph, which has every pair

@@ -11,7 +11,7 @@ import onnx
 
 from targets.convert.forms import choose
 from targets.convert.int8_file import placed
-from targets.convert.rules import EVERYWHERE, FUSING, ONNXRUNTIME, Rules
+from targets.convert.rules import EVERYWHERE, FUSING, ONNXRUNTIME, OPENVINO, Rules
 from targets.convert.tensorrt_lint import lint
 from targets.convert.tensorrt_lowering import lowered
 from targets.convert.tensorrt_parser import second_opinion
@@ -83,7 +83,7 @@ class Lowering:
 LOWERINGS = {
     "everywhere": Lowering(EVERYWHERE),
     "kernels": Lowering(ONNXRUNTIME),
-    "fusing": Lowering(FUSING),
+    "openvino": Lowering(OPENVINO),
     "tensorrt": Lowering(FUSING, "none", lowered_for_tensorrt, second_opinion, trtexec),
 }
 

@@ -69,6 +69,6 @@ BACKEND = Runtime(
     missing=missing,
     build=build,
     load=load,
-    lowering="fusing",
+    lowering="openvino",
     shows_tensors=True,
 )

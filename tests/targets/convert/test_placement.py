@@ -21,11 +21,11 @@ from targets.convert.grid import lift
 from targets.convert.int8_file import placed
 from targets.convert.mobile import fuse_for_arm
 from targets.convert.rewrites import rewrite
-from targets.convert.rules import EVERYWHERE, FUSING, ONNXRUNTIME
+from targets.convert.rules import EVERYWHERE, FUSING, ONNXRUNTIME, OPENVINO
 
 Draw = Callable[[Net, str], str]
 SCALE = 0.05
-RULES = {"onnxruntime": ONNXRUNTIME, "fusing": FUSING, "everywhere": EVERYWHERE}
+RULES = {"onnxruntime": ONNXRUNTIME, "fusing": FUSING, "openvino": OPENVINO, "everywhere": EVERYWHERE}
 HEAVY = ("Conv", "FusedConv", "Gemm", "MatMul", "FusedMatMul")
 
 
@@ -95,6 +95,7 @@ CASES: dict[str, tuple[Draw, dict[str, int]]] = {
     "pool": (lambda net, x: net.op("MaxPool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1]), {"MaxPool": 1}),
 }
 ENDS = {"QLinearConv": 2, "QLinearGlobalAveragePool": 1, "QGemm": 1}  # of every case
+ACTIVATIONS = ("relu", "relu6", "hardswish", "hardsigmoid", "silu", "gelu", "leaky")
 NO_PAIR = ("relu", "relu6")  # they are computed inside a convolution everywhere
 
 
@@ -187,9 +188,11 @@ def test_openvino_runs_it_in_int8(name: str, tmp_path: Path) -> None:
     from targets.runner.backends import ov
 
     path = tmp_path / "model.onnx"
-    onnx.save(placed(drawn(name), FUSING, "u8")[0], path)
+    onnx.save(placed(drawn(name), OPENVINO, "u8")[0], path)
     facts = ov.build(str(path), {"threads": 1, "precision": "int8"}, str(tmp_path / "engine.onnx"))
     assert facts["float_operators"] == []
+    alone = {kind for kind in facts["operators"] if kind.startswith(("Math", "Eltwise", "FakeQuantize"))}
+    assert name not in ACTIVATIONS or alone <= {"FakeQuantize f32"}, "an activation runs by itself"
 
 
 @pytest.mark.parametrize("name", ["hardswish", "silu", "gelu", "leaky"])
