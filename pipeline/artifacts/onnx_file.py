@@ -24,11 +24,15 @@ class Deployed(nn.Module):
         super().__init__()
         self.model, self.layout = model, layout
 
-    def forward(self, images: Tensor) -> Tensor:
+    def planes(self, images: Tensor) -> Tensor:
+        """Images by the contract as (N, 3, H, W) in 0..1."""
         if self.layout == "nhwc-uint8":
             # Contiguous, or the exporter spells the pools out for the strides.
-            images = images.permute(0, 3, 1, 2).contiguous().float() / 255
-        return self.model(images)[0]  # type: ignore[no-any-return]
+            return images.permute(0, 3, 1, 2).contiguous().float() / 255
+        return images
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(self.planes(images))[0]  # type: ignore[no-any-return]
 
 
 def write(deployed: nn.Module, contract: Contract, opset: int, path: Path) -> None:

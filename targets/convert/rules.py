@@ -19,7 +19,8 @@ class Rules:
     """``kernels``: the operators that run in int8 between pairs; None: the runtime finds that out, so every rounded
     tensor has a pair. ``carry``: those that pass bytes on as they are. ``rewrites``: names of ``rewrites.REWRITES``,
     applied before pairs are placed; ``spellings``: others, applied after that, for what the runtime knows by its
-    parts. ``swallowed``: activations that are computed inside the operator before them. ``bias``: biases are in int32.
+    parts. ``swallowed``: activations that are computed inside the operator before them. ``bias``: biases
+    are in int32.
     """
 
     kernels: frozenset[str] | None = None

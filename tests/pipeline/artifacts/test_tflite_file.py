@@ -16,9 +16,9 @@ from pipeline.artifacts import (
     onnx_file,
     tflite_file,
 )
+from pipeline.artifacts.comparison import READERS, compare
 from pipeline.artifacts.onnx_file import Deployed
 from pipeline.quantization.grid import convert
-from pipeline.stages.export import READERS, TOLERANCE, compare
 from support import tiny
 from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.devices.connect import open_device
@@ -66,9 +66,9 @@ def test_a_file_that_parts_from_torch_is_refused(tmp_path: Path) -> None:
         Deployed(tiny.model(seed=2).eval(), "nhwc-uint8"),
     )
     tflite_file.write(one, contract, False, tmp_path / "model.tflite")
-    assert compare(one, tmp_path / "model.tflite", contract, data, TOLERANCE["float"])["same_answer"] == 1
+    assert compare(one, tmp_path / "model.tflite", contract, data, "float")["same_answer"] == 1
     with pytest.raises(Refusal, match=r"model\.tflite differs from torch"):
-        compare(other, tmp_path / "model.tflite", contract, data, TOLERANCE["float"])
+        compare(other, tmp_path / "model.tflite", contract, data, "float")
 
 
 @pytest.mark.skipif(not home().exists(), reason="not installed; retort emulator install")

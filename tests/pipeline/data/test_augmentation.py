@@ -164,7 +164,7 @@ def test_the_loss_of_mixed_labels_is_that_of_soft_targets(smoothing: float) -> N
     batch = Batch(torch.zeros(6), own, own, 0, Mixed(other, shares))
     assert torch.allclose(label_loss(logits, batch, smoothing), expected)
     assert torch.equal(
-        hard_loss(logits, replace(batch, mixed=None), smoothing),
+        label_loss(logits, replace(batch, mixed=None), smoothing),
         F.cross_entropy(logits, own, label_smoothing=smoothing),
     )
 

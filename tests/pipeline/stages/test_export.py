@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from pipeline.artifacts import onnx_file
+from pipeline.artifacts import comparison, onnx_file
+from pipeline.artifacts.comparison import compare
 from pipeline.artifacts.onnx_file import Deployed, write
 from pipeline.quantization.grid import convert
-from pipeline.stages import export
-from pipeline.stages.export import compare
 from support import tiny
 from support.qdq import regridded
 from support.tiny import one_thread  # noqa: F401  (for every test here)
@@ -245,8 +244,8 @@ def test_an_opset_that_the_exporter_does_not_write_is_refused(tmp_path: Path) ->
 
 def test_a_file_that_differs_from_torch_is_refused(written: Written, tmp_path: Path) -> None:
     data = tiny.write_set(tmp_path)
-    tolerance = export.TOLERANCE[written.kind]
-    told = compare(written.deployed, written.path, written.contract, data, tolerance)
+    tolerance = comparison.TOLERANCE[written.kind]
+    told = compare(written.deployed, written.path, written.contract, data, written.kind)
     assert told["images"] == 12
     assert told["largest"] <= tolerance * told["logits_reach"]
     assert told["same_answer"] >= (1.0 if written.kind == "float" else 0.9)
@@ -255,5 +254,19 @@ def test_a_file_that_differs_from_torch_is_refused(written: Written, tmp_path: P
     moved = numpy_helper.to_array(bias) + np.float32(0.2 * told["logits_reach"])
     bias.CopyFrom(numpy_helper.from_array(moved, bias.name))
     onnx.save(proto, tmp_path / "moved.onnx")
-    with pytest.raises(Refusal, match=r"export: moved\.onnx differs from torch by "):
-        compare(written.deployed, tmp_path / "moved.onnx", written.contract, data, tolerance)
+    with pytest.raises(
+        Refusal, match=r"moved\.onnx differs from torch by .*; no convolution differs, so they part "
+    ):
+        compare(written.deployed, tmp_path / "moved.onnx", written.contract, data, written.kind)
+
+
+@pytest.mark.parametrize("number", [0, 4])
+def test_the_first_convolution_that_parts_is_named(written: Written, number: int, tmp_path: Path) -> None:
+    proto = onnx.ModelProto.FromString(written.proto.SerializeToString())
+    node = [node for node in proto.graph.node if node.op_type == "Conv"][number]
+    (bias,) = (tensor for tensor in proto.graph.initializer if tensor.name == node.input[2])
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(9), bias.name))
+    onnx.save(proto, tmp_path / "moved.onnx")
+    data = tiny.write_set(tmp_path)
+    with pytest.raises(Refusal, match=rf"they part first at {node.name} \("):
+        compare(written.deployed, tmp_path / "moved.onnx", written.contract, data, written.kind)
