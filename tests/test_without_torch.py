@@ -27,7 +27,7 @@ from targets.spec.profile import Profile
 
 CLASSES = tuple("abcde")
 CONTRACT = Contract("nchw-float32", 8, CLASSES)
-BLOCKED = ("torch", "torchvision", "torchao", "safetensors", "torch_pruning", "timm", "sklearn")
+BLOCKED = ("torch", "onnxscript", "torchvision", "torchao", "safetensors", "torch_pruning", "timm", "sklearn")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -141,3 +141,25 @@ def test_a_given_file_is_judged(
     assert table["status"] == status and table["classes"] == list(CLASSES)
     (line,) = table["targets"][0]["lines"]
     assert line["budget"] == "accuracy" and line["estimate"]["value"] == (0 if shift else 100)
+
+
+def test_a_given_file_is_quantized(
+    run: Run, model: Path, questions: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    photos(tmp_path / "photos", questions, right(model, questions).tolist())
+    quick = (ROOT / "targets" / "spec" / "profiles" / "cpu.toml").read_text() + "seconds = 0.25\n"
+    (tmp_path / "quick.toml").write_text(quick)
+    words = [
+        "quantize",
+        str(model),
+        "--images",
+        "photos",
+        "--calibration",
+        "8",
+        "--budget",
+        "drop_vs_float=60",
+    ]
+    done = run("-m", "pipeline.cli.main", *words, "--target", "quick.toml", "--out", "report")
+    assert done.returncode == PASSED, done.stdout + done.stderr
+    (target,) = json.loads((tmp_path / "report" / "report.json").read_text())["targets"]
+    assert target["candidates"]["int8"]["facts"]["operators"]["QLinearConv"] == 2

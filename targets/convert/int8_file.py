@@ -24,6 +24,8 @@ def placed(model: onnx.ModelProto, rules: Rules, form: str) -> tuple[onnx.ModelP
     """A copy of a model, which has a pair on every rounded tensor, as a target wants it; and what is float, why."""
     made = ir.from_proto(onnx.shape_inference.infer_shapes(model))
     grid = lift(made.graph)
+    if not grid:
+        return model, {}
     rewrite(made.graph, grid, rules.rewrites)
     placement = Placement(made.graph, grid, rules, FORMS[form])
     placement.decide()
