@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from PIL import Image
 
 from targets.spec.contract import Contract, Layout, write_contract
 
+# As in the stages' processes, and before torch is there: beside other work libgomp's own waiting costs ten times.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # A shared machine is slow at times: how long an example takes says nothing about the code.
 settings.register_profile("retort", deadline=None)
 settings.load_profile("retort")
