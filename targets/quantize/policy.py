@@ -16,6 +16,7 @@ from targets.convert.placement import clip_bounds
 from targets.convert.rules import UNARY
 from targets.errors import Refusal
 
+NAMED = 6  # nodes in a message
 SUMS = ("Add", "Sub")
 FLOWING = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean", *UNARY)
 SHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")
@@ -37,7 +38,8 @@ def rounded(graph: ir.Graph, keep_float: Sequence[str] = ()) -> list[ir.Value]:
     found: dict[ir.Value, None] = {}
     for pattern in keep_float:
         if not any(fnmatch(str(node.name), pattern) for node in graph):
-            some = ", ".join(str(node.name) for node in graph if weight_of(node) is not None)
+            names = [str(node.name) for node in graph if weight_of(node) is not None]
+            some = ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")
             raise Refusal(f"--keep-float {pattern}: no node has such a name; those with weights are {some}")
     for node in graph:
         if not any(fnmatch(str(node.name), pattern) for pattern in keep_float):

@@ -64,9 +64,10 @@ def quantize(order: Order, budgets: Budgets, out: Path, accept: bool = False) ->
         work, model = Path(folder), load(order.model)
         said = order.size, order.mean, order.std
         contract = read_contract(model) or infer_contract(model, str(order.model), *said)
+        quantizer = Quantizer(model, contract, order)
         parts = split(model, contract, order.images, order.calibration, work)
         candidates = [Candidate("float", order.model, "float32")]
-        for name, made in Quantizer(model, contract, order).files(parts.calibration, budgets).items():
+        for name, made in quantizer.files(parts.calibration, budgets).items():
             onnx.save(made, work / f"{name}.onnx")
             candidates.append(Candidate(name, work / f"{name}.onnx", "int8", method="ptq"))
         test_set = questions(model, contract, parts)
@@ -95,6 +96,8 @@ class Quantizer:
         self.kept = {str(n.name) for n in graph if any(fnmatch(str(n.name), p) for p in order.keep_float)}
         if not self.names:
             raise Refusal(f"{self.where}: it has no convolution or linear layer that could be int8")
+        black = np.zeros((1, contract.size, contract.size, 3), np.uint8)
+        answers(self.model, [contract.prepare(black)], contract)
 
     def files(self, images: Part, budgets: Budgets) -> dict[str, onnx.ModelProto]:
         """What every target's file is made of: all in int8, and with layers in float where that loses too much."""
@@ -118,6 +121,7 @@ class Quantizer:
                 say(f"quantize: int8-mixed keeps {len(floats)} layers in float: {', '.join(floats)}")
                 made["int8-mixed"] = exchange(self.model, steps, {*self.kept, *floats})
         for one in made.values():
+            del one.metadata_props[:]
             one.metadata_props.extend(self.given.metadata_props)
         return made
 

@@ -11,10 +11,12 @@ import onnx
 import pytest
 from PIL import Image
 
+from targets.baselines.baseline import load
 from targets.errors import PASSED, Refusal
 from targets.limits import Budgets
 from targets.quantize.images import spread
 from targets.quantize.quantize import Order, quantize
+from targets.spec.contract import read_contract
 from targets.spec.profile import Profile
 
 QUICK = Profile(name="quick", about="", backend="onnxruntime", seconds=1.0)
@@ -46,7 +48,9 @@ def test_a_file_is_quantized_measured_and_judged(
     assert report["test_images"] == 28
     int8 = target["candidates"]["int8"]["facts"]
     assert int8["operators"]["QLinearConv"] == 2 and int8["float_operators"] == [] == list(int8["left_float"])
-    assert (out / "quick" / "int8.onnx").exists() and (out / "report.html").exists()
+    assert (out / "report.html").exists()
+    shipped = load(out / "quick" / "int8.onnx")
+    assert read_contract(shipped) == read_contract(load(network(layout)))
 
 
 def test_images_without_classes_are_judged_by_the_float_file_s_answers(
