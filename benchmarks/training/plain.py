@@ -42,7 +42,7 @@ def steps(data: Decoded, scheme: Offline, batch: int) -> Iterator[int]:
     """Train on and on; after each step, its number of images."""
     player = scheme.players["student"]
     player.network.train()
-    learns = [*player.network.parameters(), *player.beside.parameters()]
+    learns = [*player.network.parameters(), *player.adapters.parameters()]
     optimiser = torch.optim.SGD(learns, lr=0.05, momentum=0.9, weight_decay=5e-4)
     images: DataLoader[Any] = DataLoader(
         Photos(data), batch, shuffle=True, num_workers=WORKERS, drop_last=True

@@ -163,12 +163,19 @@ class Loss(Section):
 
 class Distill(Training):
     epochs: int = Field(40, ge=0)
-    hard: NonNegativeFloat = Field(1.0, description="weight of the cross-entropy with the labels")
+    label_weight: NonNegativeFloat = Field(1.0, description="weight of the cross-entropy with the labels")
     loss: tuple[Loss, ...] = (Loss(name="kd"),)
     teachers: Literal["mean", "random"] = Field("mean", description="of several: all, or one drawn a batch")
     shares: tuple[PositiveFloat, ...] | None = Field(
         None, description="of several teachers; equal if not given"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "hard" in value:
+            raise ValueError("the key hard is now called label_weight")
+        return value
 
     @property
     def training(self) -> Training:

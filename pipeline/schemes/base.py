@@ -14,10 +14,10 @@ from pipeline.models.split_model import Parts
 
 @dataclass
 class Player:
-    """A network that learns, and what learns beside it (the adapters of its losses)."""
+    """A network that learns, and the adapters of its losses, which learn with it and never ship."""
 
     network: nn.Module
-    beside: nn.ModuleList = field(default_factory=nn.ModuleList)
+    adapters: nn.ModuleList = field(default_factory=nn.ModuleList)
 
 
 class Scheme(Protocol):

@@ -49,19 +49,24 @@ class Guide:
 
 
 class Offline:
-    """A student and its teachers: ``hard`` · cross-entropy + Σ share · weight · loss.
+    """A student and its teachers: ``label_weight`` · cross-entropy + Σ share · weight · loss.
 
     The shares add up to 1, so several teachers are averaged; for ``kd`` that is the average of their soft
     targets. With ``draw`` each batch has one of them instead, drawn by share (Fukuda et al. 2017).
     """
 
     def __init__(
-        self, student: Parts, guides: Sequence[Guide], hard: float, smoothing: float, draw: bool = False
+        self,
+        student: Parts,
+        guides: Sequence[Guide],
+        label_weight: float,
+        smoothing: float,
+        draw: bool = False,
     ) -> None:
-        beside = nn.ModuleList(modules_of(guide.terms) for guide in guides)
-        self.players = {"student": Player(student.network, beside)}
+        adapters = nn.ModuleList(modules_of(guide.terms) for guide in guides)
+        self.players = {"student": Player(student.network, adapters)}
         self.student, self.guides, self.draw = student, guides, draw
-        self.hard, self.smoothing = hard, smoothing
+        self.label_weight, self.smoothing = label_weight, smoothing
         self.shares = torch.tensor([guide.share for guide in guides])
         for guide in guides:
             guide.teacher.network.eval().requires_grad_(False)
@@ -79,8 +84,8 @@ class Offline:
         labels: Any = batch.labels if batch.mixed is None else Unclear()
         indices = batch.indices.to(logits.device, non_blocking=True)
         total = logits.new_zeros(())
-        if self.hard:  # 0 · loss would still give gradients: zeros, which weight decay follows
-            total = self.hard * hard_loss(student, batch, self.smoothing)
+        if self.label_weight:  # 0 · loss would still give gradients: zeros, which weight decay follows
+            total = self.label_weight * hard_loss(student, batch, self.smoothing)
         for guide, share in guides:
             networks = (self.student, guide.teacher)
             kept = partial(guide.replayed.answers, batch, guide.teacher) if guide.replayed else None
@@ -119,4 +124,4 @@ def offline(
         kept = Replayed(folder, images, both.classes, both.teacher_pooled) if recipe.replay else None
         guides.append(Guide(Parts(teacher, teacher, "teacher"), terms, share / sum(shares), kept))
     draw = recipe.teachers == "random"
-    return Offline(Parts(student, like, "student"), guides, recipe.hard, recipe.label_smoothing, draw)
+    return Offline(Parts(student, like, "student"), guides, recipe.label_weight, recipe.label_smoothing, draw)

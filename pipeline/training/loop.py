@@ -102,7 +102,7 @@ class Run:
         self.history = History(precision, compiled, distributed.ranks(), name_of(self.device))
         networks = [player.network for player in scheme.players.values()]
         networks += [teacher.network for teacher in scheme.teachers]
-        for module in (*networks, *(player.beside for player in scheme.players.values())):
+        for module in (*networks, *(player.adapters for player in scheme.players.values())):
             module.to(self.device)
         self.layout = layout_of(self.device, networks, data.facts.size)
         for player in scheme.players.values():
@@ -129,7 +129,7 @@ class Run:
         steps = len(self.indices) // size
         for player in self.scheme.players.values():
             player.network.train()
-            player.beside.train()
+            player.adapters.train()
         batches = training_batches(
             self.pixels,
             self.indices,
@@ -165,7 +165,7 @@ class Run:
 
     def modules(self) -> list[nn.Module]:
         """All whose tensors are kept."""
-        players = [m for player in self.scheme.players.values() for m in (player.network, player.beside)]
+        players = [m for player in self.scheme.players.values() for m in (player.network, player.adapters)]
         return [*players, *([self.average] if self.average is not None else [])]
 
     def update(self, name: str, loss: Tensor, progress: float) -> None:
@@ -200,7 +200,7 @@ class Run:
             return
         state = {
             "players": {
-                name: [player.network.state_dict(), player.beside.state_dict()]
+                name: [player.network.state_dict(), player.adapters.state_dict()]
                 for name, player in self.scheme.players.items()
             },
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
@@ -220,7 +220,9 @@ class Run:
             return
         state: dict[str, Any] = torch.load(io.BytesIO(kept), PROCESSOR, weights_only=True)
         for name, player in self.scheme.players.items():
-            for module, tensors in zip((player.network, player.beside), state["players"][name], strict=True):
+            for module, tensors in zip(
+                (player.network, player.adapters), state["players"][name], strict=True
+            ):
                 module.load_state_dict(tensors)
             self.optimisers[name].load_state_dict(state["optimisers"][name])
         if self.average is not None:

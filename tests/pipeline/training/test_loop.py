@@ -61,7 +61,7 @@ class Left(NamedTuple):
 def fit(scheme: Scheme, data: Decoded, settings: Training, folder: Path) -> Left:
     history = loop.fit(scheme, data, settings, folder, "here")
     players = scheme.players.values()
-    return Left(history, [tiny.state(m) for p in players for m in (p.network, p.beside)], tensors(folder))
+    return Left(history, [tiny.state(m) for p in players for m in (p.network, p.adapters)], tensors(folder))
 
 
 def tensors(folder: Path) -> dict[str, Any]:
