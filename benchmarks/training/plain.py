@@ -49,7 +49,8 @@ def steps(data: Decoded, scheme: Offline, batch: int) -> Iterator[int]:
     )
     while True:
         for x, y in images:
-            loss = scheme.step(Batch(x, y, y), 0.5, torch.Generator())["student"]
+            (phase,) = scheme.phases(0.5)
+            loss = phase.losses(Batch(x, y, y), torch.Generator())["student"]
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -18,7 +18,7 @@ from pipeline.losses.step import Step
 from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import Model
 from pipeline.recipe.schema import Distill
-from pipeline.schemes.base import Player
+from pipeline.schemes.base import Phase, Player, Scheme
 from pipeline.schemes.supervised import hard_loss
 from pipeline.schemes.teacher_cache import Replayed
 from targets.errors import Refusal
@@ -48,7 +48,7 @@ class Guide:
     replayed: Replayed | None = None
 
 
-class Offline:
+class Offline(Scheme):
     """A student and its teachers: ``label_weight`` · cross-entropy + Σ share · weight · loss.
 
     The shares add up to 1, so several teachers are averaged; for ``kd`` that is the average of their soft
@@ -75,7 +75,10 @@ class Offline:
     def teachers(self) -> list[Parts]:
         return [guide.teacher for guide in self.guides]
 
-    def step(self, batch: Batch, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
+    def phases(self, progress: float) -> list[Phase]:
+        return [Phase(("student",), partial(self.losses, progress))]
+
+    def losses(self, progress: float, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         guides = [(guide, guide.share) for guide in self.guides]
         if self.draw:
             guides = [(self.guides[int(torch.multinomial(self.shares, 1, generator=generator))], 1.0)]

@@ -24,7 +24,7 @@ from pipeline.data.decoded import TRAIN, Decoded, Facts
 from pipeline.losses import LOSSES, bind_losses
 from pipeline.recipe.schema import Loss, Training
 from pipeline.schemes.offline import Guide, Offline
-from pipeline.schemes.supervised import hard_loss
+from pipeline.schemes.supervised import label_loss
 from support import tiny
 from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal
@@ -162,9 +162,9 @@ def test_the_loss_of_mixed_labels_is_that_of_soft_targets(smoothing: float) -> N
     soft = shares[:, None] * F.one_hot(own, 4) + (1 - shares[:, None]) * F.one_hot(other, 4)
     expected = F.cross_entropy(logits, soft, label_smoothing=smoothing)
     batch = Batch(torch.zeros(6), own, own, 0, Mixed(other, shares))
-    assert torch.allclose(hard_loss(logits, batch, smoothing), expected)
+    assert torch.allclose(label_loss(logits, batch, smoothing), expected)
     assert torch.equal(
-        hard_loss(logits, replace(batch, mixed=None), smoothing),
+        label_loss(logits, replace(batch, mixed=None), smoothing),
         F.cross_entropy(logits, own, label_smoothing=smoothing),
     )
 
@@ -183,7 +183,7 @@ def terms(name: str) -> Iterator[tuple[float, Tensor]]:
     labels = torch.arange(6) % tiny.CLASSES
     batch = Batch(tiny.pictures(6), labels, torch.arange(6), 0, Mixed(labels.flip(0), torch.rand(6)))
     for progress in (0.0, 0.5, 0.99):
-        yield progress, scheme.step(batch, progress, torch.Generator())["student"]
+        yield progress, tiny.losses(scheme, batch, progress)["student"]
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
