@@ -53,16 +53,19 @@ REMEMBERED_BYTES = 3_000_000_000
 KD = {"name": "kd", "weight": 1.0}
 USED: dict[str, dict[str, Any]] = {
     ALONE: {"loss": []},
-    "kd": {"hard": 0.1, "loss": [{"name": "kd"}]},
+    "kd": {"label_weight": 0.1, "loss": [{"name": "kd"}]},
     "srkd": {"loss": [KD, {"name": "srkd"}]},
     "m-fitnet": {"loss": [KD, {"name": "m-fitnet"}]},
-    "logit-std": {"hard": 0.1, "loss": [{"name": "logit-std"}]},
-    "hard-target": {"hard": 0.5, "loss": [{"name": "hard-target"}]},
-    "lit": {"hard": 0.05, "loss": [{"name": "kd", "weight": 0.95, "temperature": 6}, {"name": "lit"}]},
+    "logit-std": {"label_weight": 0.1, "loss": [{"name": "logit-std"}]},
+    "hard-target": {"label_weight": 0.5, "loss": [{"name": "hard-target"}]},
+    "lit": {
+        "label_weight": 0.05,
+        "loss": [{"name": "kd", "weight": 0.95, "temperature": 6}, {"name": "lit"}],
+    },
     "afd": {"loss": [KD, {"name": "afd"}]},
     "semckd": {"loss": [KD, {"name": "semckd"}]},
-    "stage-by-stage": {"hard": 0.0, "loss": [{"name": "stage-by-stage"}]},
-    "inherited": {"hard": 0.0, "loss": [{"name": "inherited"}]},
+    "stage-by-stage": {"label_weight": 0.0, "loss": [{"name": "stage-by-stage"}]},
+    "inherited": {"label_weight": 0.0, "loss": [{"name": "inherited"}]},
 }
 
 

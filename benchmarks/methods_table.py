@@ -103,9 +103,9 @@ def exceptions(used: dict[str, Any]) -> str:
     told = []
     for name, how in used.items():
         more = [f"{one['name']} at {one['weight']:g}" for one in how["loss"] if one["name"] != name]
-        hard = [f"cross-entropy at {how['hard']:g}"] if "hard" in how else []
+        labels = [f"cross-entropy at {how['label_weight']:g}"] if "label_weight" in how else []
         if name != ALONE:
-            told.append(f"{name} ({', '.join(hard + more)})")
+            told.append(f"{name} ({', '.join(labels + more)})")
     return ", ".join(told)
 
 

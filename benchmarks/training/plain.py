@@ -42,14 +42,15 @@ def steps(data: Decoded, scheme: Offline, batch: int) -> Iterator[int]:
     """Train on and on; after each step, its number of images."""
     player = scheme.players["student"]
     player.network.train()
-    learns = [*player.network.parameters(), *player.beside.parameters()]
+    learns = [*player.network.parameters(), *player.adapters.parameters()]
     optimiser = torch.optim.SGD(learns, lr=0.05, momentum=0.9, weight_decay=5e-4)
     images: DataLoader[Any] = DataLoader(
         Photos(data), batch, shuffle=True, num_workers=WORKERS, drop_last=True
     )
     while True:
         for x, y in images:
-            loss = scheme.step(Batch(x, y, y), 0.5, torch.Generator())["student"]
+            (phase,) = scheme.phases(0.5)
+            loss = phase.losses(Batch(x, y, y), torch.Generator())["student"]
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

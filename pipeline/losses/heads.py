@@ -22,7 +22,7 @@ class TOFD(nn.Module):
     one block for each later stage of its network, to that one's width, then global average pooling. A block,
     all learnt: twice (depthwise 3×3 padded by 1, 1×1, BatchNorm, ReLU), at stride 2 and the old width, then
     at 1 to the new; no biases. K: the networks' own pooled features and logits, whose CE with y is left to
-    the recipe (``hard = 1``). CE(p, q) = −Σ p ln q, mean over the batch; ‖·‖ = √Σ of all squares, over the
+    the recipe (``label_weight = 1``). CE(p, q) = −Σ p ln q, mean over the batch; ‖·‖ = √Σ of all squares, over the
     batch too, so it grows with √N; W_k learnt (D_t, D_s); T = 1 + (temperature − 1) · progress; f_k^t, z_k^t
     are constants outside their own CE. Source: Zhang et al. 2020 (NeurIPS); weight 1, α, β, no T², blocks,
     batch 128 and T = 1 + 3 (e + 1) / 250 in epoch e of 250: their code. Ours: as the teacher is given, its

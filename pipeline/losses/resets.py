@@ -56,7 +56,7 @@ class LIT(nn.Module):
     the first pair's S_0 is the student from the image to that stage. The others run twice a step: in training
     their BatchNorms see the teacher's features beside the student's own, and the running statistics mix both,
     as in the authors' code. Source: Koratana et al. 2019, arXiv 1810.01937. Their CIFAR code: 1/4 of this
-    beside 3/4 of KD (0.95 soft at T = 6, 0.05 labels), so weight 1/3 beside kd 0.95 and ``hard = 0.05``; 175
+    beside 3/4 of KD (0.95 soft at T = 6, 0.05 labels), so weight 1/3 beside kd 0.95 and ``label_weight = 0.05``; 175
     of 300 epochs, then KD alone, so stop 0.58. They also copy stem and classifier from the teacher, this not.
     """
 
@@ -84,7 +84,7 @@ class StageByStage(nn.Module):
     last the classifier h_S, learns alone (sg stops the gradient). F are (N, C, H, W), p_s (N, D) pooled;
     means over all elements, cross-entropy over the batch. A_i is the identity where shapes agree, else a
     learnt 1×1 convolution without bias after resizing. Source: Gao et al. 2019 (SSKD), arXiv 1812.01819. Only
-    for recipes with ``hard = 0`` and no other loss: nothing is to be balanced, so weight 1. Ours: stages are
+    for recipes with ``label_weight = 0`` and no other loss: nothing is to be balanced, so weight 1. Ours: stages are
     paired from the last, and the first pair's S_0 is the student from the image to that stage; one
     learning-rate schedule spans the phases, so with ``cosine`` the later ones have the lower rates; running
     statistics of BatchNorms keep moving in all stages; what lies between the last stage and the classifier
@@ -115,7 +115,7 @@ class InheritedClassifier(nn.Module):
     p_s (N, D_s) and p_t (N, D_t) are the pooled features, P a learnt (D_t, D_s) matrix without bias, h_S and
     h_T the networks' linear classifiers; means over batch and features, over batch and classes; sg stops the
     gradient: the first term teaches P and all before the classifier, the second the classifier alone. Only
-    for recipes with ``hard = 0``: no label is used. Source: after Chen et al. 2022 (SimKD), arXiv 2203.14001,
+    for recipes with ``label_weight = 0``: no label is used. Source: after Chen et al. 2022 (SimKD), arXiv 2203.14001,
     and Shi et al. 2020 (ProxylessKD), arXiv 2011.00265. SimKD matches the maps before pooling through a
     projector of three convolutions, and deploys it and the teacher's classifier with the student; ProxylessKD
     trains by the labels through the teacher's classifier, on features of one width. Here h_T(P p) is affine

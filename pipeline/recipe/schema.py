@@ -61,11 +61,9 @@ class Data(Section):
         return self
 
 
-class Training(Section):
-    """How a network is trained; the same for teacher, student and quantization-aware training."""
+class Optimiser(Section):
+    """How the parameters of a player are stepped: by which optimiser, at which rates, and how they are averaged."""
 
-    epochs: int = Field(30, ge=0)
-    batch: int = Field(64, ge=2)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: PositiveFloat = 0.1
     momentum: float = Field(0.9, ge=0, lt=1, description="of adamw: the decay of the gradients' average")
@@ -79,12 +77,19 @@ class Training(Section):
     milestones: tuple[float, ...] = Field((0.625, 0.75, 0.875), description="shares of the run (step)")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the run with a rising learning rate")
     warmup_steps: int = Field(0, ge=0, description="the same in steps; 0 is by the share")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the weights' running average; 0 is off")
+
+
+class Training(Optimiser):
+    """How a network is trained; the same for teacher, student and quantization-aware training."""
+
+    epochs: int = Field(30, ge=0)
+    batch: int = Field(64, ge=2)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     cutout: int = Field(0, ge=0, description="pixels a side of the square that is covered in each image")
     mixup: NonNegativeFloat = Field(
         0.0, description="α of the beta distribution of shares that two images are mixed by; 0 is off"
     )
-    ema: float = Field(0.0, ge=0, lt=1, description="decay of the weights' running average; 0 is off")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     replay: int = Field(
         0,
@@ -163,12 +168,19 @@ class Loss(Section):
 
 class Distill(Training):
     epochs: int = Field(40, ge=0)
-    hard: NonNegativeFloat = Field(1.0, description="weight of the cross-entropy with the labels")
+    label_weight: NonNegativeFloat = Field(1.0, description="weight of the cross-entropy with the labels")
     loss: tuple[Loss, ...] = (Loss(name="kd"),)
     teachers: Literal["mean", "random"] = Field("mean", description="of several: all, or one drawn a batch")
     shares: tuple[PositiveFloat, ...] | None = Field(
         None, description="of several teachers; equal if not given"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "hard" in value:
+            raise ValueError("the key hard is now called label_weight")
+        return value
 
     @property
     def training(self) -> Training:

@@ -1,33 +1,103 @@
-"""What a scheme is: named players that learn, and a loss for each of them from a batch."""
+"""What a scheme is: who learns from whom, as the one training loop asks for it.
+
+A scheme has named players. In each step the loop draws one batch from the scheme's source and goes through the phases
+in their order: it sums a phase's losses, makes one backward pass, and steps the players that the phase names.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.data.batches import Batch
 from pipeline.models.split_model import Parts
+from pipeline.recipe.schema import Optimiser
 
 
 @dataclass
 class Player:
-    """A network that learns, and what learns beside it (the adapters of its losses)."""
+    """A network that learns, and how: with which adapters, by which optimiser, how often."""
 
     network: nn.Module
-    beside: nn.ModuleList = field(default_factory=nn.ModuleList)
+    adapters: nn.ModuleList = field(default_factory=nn.ModuleList)  # of its losses; they never ship
+    optimiser: Optimiser | None = None  # None: as the training's settings say
+    every: int = 1  # it is stepped in the training's steps 0, every, 2 · every, …
+    validated: bool = True  # a classifier, of which the best state on validation is left; else the last is
+
+    @property
+    def modules(self) -> tuple[nn.Module, nn.Module]:
+        return self.network, self.adapters
 
 
-class Scheme(Protocol):
-    """What the loop asks of a scheme: its players by name, and a loss for each of them from a batch."""
+@dataclass(frozen=True)
+class Phase:
+    """Some players, and the losses (scalars by name) that they learn from; computed when the phase's turn comes.
+
+    The generator that ``losses`` is given draws the same on every rank; torch's own draws otherwise on each. A phase
+    computes its graph itself: of one before it nothing is left, and players have been stepped since.
+    """
+
+    players: tuple[str, ...]
+    losses: Callable[[Batch, torch.Generator], dict[str, Tensor]]
+
+
+class Scheme(ABC):
+    """What the loop asks of a scheme.
+
+    The first of the ``players`` is the one that ships, and is validated. No parameter belongs to two of them.
+    """
 
     players: dict[str, Player]
 
     @property
     def teachers(self) -> list[Parts]:
         """The networks that are evaluated and do not learn."""
-        ...
+        return []
 
-    def step(self, batch: Batch, progress: float, generator: torch.Generator) -> dict[str, Tensor]: ...
+    def source(self, images: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches of an epoch, of this rank: at least as many as ``images`` has, the training images in views.
+
+        They may be drawn from ``images``, which fetches none that is not asked for, or be made here with torch's own
+        random numbers, which are seeded before.
+        """
+        return images
+
+    @abstractmethod
+    def phases(self, progress: float) -> list[Phase]:
+        """The phases of one step, when a share ``progress`` (0..1) of the training is done."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the scheme keeps from step to step beyond its players: tensors and numbers, in dicts and lists.
+
+        It is equal on all ranks.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from such a state, whose tensors are in the processor's memory."""
+        assert not state, "a scheme that keeps a state loads it too"
+
+
+@contextmanager
+def held(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Within, no gradient reaches their parameters; after it, their buffers (running statistics) are as before."""
+    own = list(modules)
+    learning = [p for module in own for p in module.parameters() if p.requires_grad]
+    before = [{name: buffer.clone() for name, buffer in module.named_buffers()} for module in own]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        with torch.no_grad():
+            for module, kept in zip(own, before, strict=True):
+                for name, buffer in module.named_buffers():
+                    buffer.copy_(kept[name])

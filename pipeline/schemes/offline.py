@@ -18,7 +18,7 @@ from pipeline.losses.step import Step
 from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import Model
 from pipeline.recipe.schema import Distill
-from pipeline.schemes.base import Player
+from pipeline.schemes.base import Phase, Player, Scheme
 from pipeline.schemes.supervised import hard_loss
 from pipeline.schemes.teacher_cache import Replayed
 from targets.errors import Refusal
@@ -48,20 +48,25 @@ class Guide:
     replayed: Replayed | None = None
 
 
-class Offline:
-    """A student and its teachers: ``hard`` · cross-entropy + Σ share · weight · loss.
+class Offline(Scheme):
+    """A student and its teachers: ``label_weight`` · cross-entropy + Σ share · weight · loss.
 
     The shares add up to 1, so several teachers are averaged; for ``kd`` that is the average of their soft
     targets. With ``draw`` each batch has one of them instead, drawn by share (Fukuda et al. 2017).
     """
 
     def __init__(
-        self, student: Parts, guides: Sequence[Guide], hard: float, smoothing: float, draw: bool = False
+        self,
+        student: Parts,
+        guides: Sequence[Guide],
+        label_weight: float,
+        smoothing: float,
+        draw: bool = False,
     ) -> None:
-        beside = nn.ModuleList(modules_of(guide.terms) for guide in guides)
-        self.players = {"student": Player(student.network, beside)}
+        adapters = nn.ModuleList(modules_of(guide.terms) for guide in guides)
+        self.players = {"student": Player(student.network, adapters)}
         self.student, self.guides, self.draw = student, guides, draw
-        self.hard, self.smoothing = hard, smoothing
+        self.label_weight, self.smoothing = label_weight, smoothing
         self.shares = torch.tensor([guide.share for guide in guides])
         for guide in guides:
             guide.teacher.network.eval().requires_grad_(False)
@@ -70,7 +75,10 @@ class Offline:
     def teachers(self) -> list[Parts]:
         return [guide.teacher for guide in self.guides]
 
-    def step(self, batch: Batch, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
+    def phases(self, progress: float) -> list[Phase]:
+        return [Phase(("student",), partial(self.losses, progress))]
+
+    def losses(self, progress: float, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         guides = [(guide, guide.share) for guide in self.guides]
         if self.draw:
             guides = [(self.guides[int(torch.multinomial(self.shares, 1, generator=generator))], 1.0)]
@@ -79,8 +87,8 @@ class Offline:
         labels: Any = batch.labels if batch.mixed is None else Unclear()
         indices = batch.indices.to(logits.device, non_blocking=True)
         total = logits.new_zeros(())
-        if self.hard:  # 0 · loss would still give gradients: zeros, which weight decay follows
-            total = self.hard * hard_loss(student, batch, self.smoothing)
+        if self.label_weight:  # 0 · loss would still give gradients: zeros, which weight decay follows
+            total = self.label_weight * hard_loss(student, batch, self.smoothing)
         for guide, share in guides:
             networks = (self.student, guide.teacher)
             kept = partial(guide.replayed.answers, batch, guide.teacher) if guide.replayed else None
@@ -119,4 +127,4 @@ def offline(
         kept = Replayed(folder, images, both.classes, both.teacher_pooled) if recipe.replay else None
         guides.append(Guide(Parts(teacher, teacher, "teacher"), terms, share / sum(shares), kept))
     draw = recipe.teachers == "random"
-    return Offline(Parts(student, like, "student"), guides, recipe.hard, recipe.label_smoothing, draw)
+    return Offline(Parts(student, like, "student"), guides, recipe.label_weight, recipe.label_smoothing, draw)

@@ -7,24 +7,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batches import Batch
-from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import Outputs, outputs
-from pipeline.schemes.base import Player
+from pipeline.schemes.base import Phase, Player, Scheme
 
 # Weights of the losses of auxiliary heads: of GoogLeNet's two (Szegedy et al. 2015), and of Inception v3's one.
 EACH_AUXILIARY, ONE_AUXILIARY = 0.3, 0.4
 
 
-class Supervised:
+class Supervised(Scheme):
     """Cross-entropy with the labels."""
-
-    teachers: list[Parts] = []  # noqa: RUF012  (always empty)
 
     def __init__(self, network: nn.Module, smoothing: float) -> None:
         self.players = {"student": Player(network)}
         self.smoothing = smoothing
 
-    def step(self, batch: Batch, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
+    def phases(self, progress: float) -> list[Phase]:
+        return [Phase(("student",), self.losses)]
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         answers = outputs(self.players["student"].network(batch.images))
         return {"student": hard_loss(answers, batch, self.smoothing)}
 

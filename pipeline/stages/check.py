@@ -83,7 +83,8 @@ def try_losses(recipe: Recipe, student: Model, teachers: list[Model], data: Deco
             batch = next(training_batches(pixels, few, task.batch, task, Epoch(0, 0, 0)))
             try:
                 for progress in (0.0, 0.5, 0.99):  # not every loss acts at all times
-                    total = scheme.step(batch, progress, torch.Generator())["student"]
+                    (phase,) = scheme.phases(progress)
+                    total = phase.losses(batch, torch.Generator())["student"]
             except (ValueError, RuntimeError) as error:  # a loss that cannot take these networks
                 raise Refusal(f"{where}.loss: {first_line(error)}") from None
             if not total.isfinite():

@@ -1,4 +1,4 @@
-"""The one training loop: teacher, student, fine-tuning and quantization-aware training all go through it.
+"""The one training loop: every scheme goes through it, of one player or several, in float or on the int8 grid.
 
 It can be killed at any moment and goes on at the last epoch that it kept, with the same tensors as if it had
 not been: each epoch's randomness comes from the seed and the epoch's number alone.
@@ -6,12 +6,11 @@ not been: each epoch's randomness comes from the seed and the epoch's number alo
 
 from __future__ import annotations
 
-import copy
 import io
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,10 @@ from pipeline.compute.accelerator import PROCESSOR, accelerator, layout_of, name
 from pipeline.data.batches import Batch, Epoch, Pixels, plain_batches, training_batches, whole
 from pipeline.data.decoded import TRAIN, VALIDATION, Decoded
 from pipeline.recipe.schema import Training
-from pipeline.schemes.base import Scheme
+from pipeline.schemes.base import Phase, Scheme, held
 from pipeline.training.compiled_teacher import hasten, pays
-from pipeline.training.optimisers import clip, group_rates, optimiser_of, settle
+from pipeline.training.learner import Learner
+from pipeline.training.optimisers import settle
 from pipeline.training.tensorboard import curves
 from targets.errors import Refusal
 from targets.progress import Bar
@@ -34,34 +34,40 @@ from targets.runner.files import atomic_write
 LOOK_BATCH = 256
 
 
-@dataclass
-class History:
-    """What the training saw: a row an epoch, and the epoch whose tensors were kept (chosen on validation).
+@dataclass(kw_only=True)
+class Course:
+    """How a player did on validation (accuracy, 0..1) after each epoch, and the epoch whose tensors were kept.
 
-    ``start`` is the validation accuracy of the network that was given to the training, which is kept (epoch -1) where
-    no epoch does as well.
+    ``start`` is the accuracy of the network that was given to the training, which is kept (epoch -1) where no epoch
+    does as well.
     """
+
+    start: float = 0.0
+    validation: list[float] = field(default_factory=list)
+    best_epoch: int = -1
+
+
+@dataclass(kw_only=True)
+class History(Course):
+    """What the training saw: the course of the first player, which ships, and those of the others by name."""
 
     precision: str
     compiled: bool  # the teachers' passes
     ranks: int  # processes that have trained together
     device: str
-    start: float = 0.0
-    loss: list[float] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
-    best_epoch: int = -1
+    loss: list[float] = field(default_factory=list)  # a mean an epoch of all players' losses together
+    others: dict[str, Course] = field(default_factory=dict)
 
 
 def fit(
     scheme: Scheme, data: Decoded, settings: Training, scratch: Path, title: str, tensorboard: str = ""
 ) -> History:
-    """Train the players on the accelerator; the student's best state on validation is left in it, on the processor.
+    """Train the players on the accelerator; each one's best state on validation is left in it, on the processor.
 
     Raises Refusal when the loss is no longer a number.
     """
     distributed.join()
     torch.manual_seed(settings.seed)
-    settings = settle(settings, len(data.part(TRAIN)), distributed.ranks(), title)
     run = Run(scheme, data, settings, scratch / f"{title}.pt")
     run.resume()
     if not run.history.loss:
@@ -76,10 +82,8 @@ def fit(
             loss, validation = run.history.loss[-1], run.history.validation[-1]
             draw(epoch, {"loss": loss, "validation": validation, "images per second": rate})
             bar.step(f"loss {loss:.3f}  validation {validation:.1%}  {rate:,.0f} images/s")
-    run.student.load_state_dict(run.best)
-    for module in run.modules():
-        module.to(PROCESSOR)
-    run.student.eval()
+    for learner in run.learners.values():
+        learner.finish()
     return run.history
 
 
@@ -89,6 +93,8 @@ class Run:
     def __init__(self, scheme: Scheme, data: Decoded, settings: Training, file: Path) -> None:
         self.scheme, self.data, self.settings, self.file = scheme, data, settings, file
         self.indices = data.part(TRAIN)
+        self.steps = len(self.indices) // whole(settings.batch, len(self.indices), distributed.ranks())
+        self.number = 0  # of the step that comes next, in the whole training
         self.device = accelerator()
         self.pixels = Pixels(data, self.device)
         precision = precision_of(self.device) if settings.precision == "auto" else settings.precision
@@ -99,20 +105,44 @@ class Run:
             and precision == "bfloat16"
             and pays(scheme.teachers, data.facts.size, rest)
         )
-        self.history = History(precision, compiled, distributed.ranks(), name_of(self.device))
-        networks = [player.network for player in scheme.players.values()]
-        networks += [teacher.network for teacher in scheme.teachers]
-        for module in (*networks, *(player.beside for player in scheme.players.values())):
+        others = list(scheme.players)[1:]
+        self.history = History(
+            precision=precision,
+            compiled=compiled,
+            ranks=distributed.ranks(),
+            device=name_of(self.device),
+            others={name: Course() for name in others if scheme.players[name].validated},
+        )
+        self.layout = self.place()
+        self.learners = {name: self.learner(name) for name in scheme.players}
+
+    @property
+    def courses(self) -> dict[str, Course]:
+        """Of the players that are validated, by name."""
+        first = next(iter(self.scheme.players))
+        return {first: self.history, **self.history.others}
+
+    def place(self) -> torch.memory_format:
+        """Move all networks to the device; how the images of those that see images lie in its memory."""
+        players, teachers = self.scheme.players.values(), [one.network for one in self.scheme.teachers]
+        own = [module for player in players for module in player.modules]
+        parameters = [id(parameter) for module in own for parameter in module.parameters()]
+        assert len(parameters) == len(set(parameters)), "a parameter belongs to two players"
+        for module in (*own, *teachers):
             module.to(self.device)
-        self.layout = layout_of(self.device, networks, data.facts.size)
-        for player in scheme.players.values():
-            player.network.to(memory_format=self.layout)
-        self.student = scheme.players["student"].network
-        self.average = copy.deepcopy(self.student) if settings.ema else None
-        self.best: dict[str, Tensor] = {}
-        self.optimisers = {
-            name: optimiser_of(player, settings, data.facts.size) for name, player in scheme.players.items()
-        }
+        seeing = [player.network for player in players if player.validated]
+        layout = layout_of(self.device, [*seeing, *teachers], self.data.facts.size)
+        for network in seeing:
+            network.to(memory_format=layout)
+        return layout
+
+    def learner(self, name: str) -> Learner:
+        """A player with the training's settings, or its own optimiser's in their place."""
+        player, where, settings = self.scheme.players[name], self.file.stem, self.settings
+        if player.optimiser is not None:
+            where, settings = f"{where}: {name}", settings.model_copy(update=dict(player.optimiser))
+        settings = settle(settings, len(self.indices), distributed.ranks(), where)
+        return Learner(player, settings, self.data.facts.size)
 
     def hasten(self) -> None:
         if self.history.compiled:
@@ -124,27 +154,15 @@ class Run:
         # Apart from the views, so that all methods see the same views of the same images.
         draws = torch.Generator().manual_seed(seed + 1)
         torch.manual_seed(seed + 7_919 * distributed.rank())
-        shown = Epoch(self.settings.seed, epoch, epoch % (self.settings.replay or self.settings.epochs))
-        size = whole(self.settings.batch, len(self.indices), distributed.ranks())
-        steps = len(self.indices) // size
-        for player in self.scheme.players.values():
-            player.network.train()
-            player.beside.train()
-        batches = training_batches(
-            self.pixels,
-            self.indices,
-            self.settings.batch,
-            self.settings,
-            shown,
-            distributed.rank(),
-            distributed.ranks(),
-        )
-        total = torch.zeros((), device=self.device)
-        for number, batch in enumerate(batches):
-            total += self.step(batch, (epoch + number / steps) / self.settings.epochs, draws)
+        for learner in self.learners.values():
+            learner.train()
+        self.number = epoch * self.steps
+        batches, total = self.scheme.source(self.images(epoch)), torch.zeros((), device=self.device)
+        for number in range(self.steps):
+            total += self.step(next(batches), (epoch + number / self.steps) / self.settings.epochs, draws)
         distributed.average([total])
         distributed.level(self.modules())
-        mean = float(total) / steps
+        mean = float(total) / self.steps
         if not math.isfinite(mean):
             raise Refusal(
                 f"{title}: the loss is {mean} in epoch {epoch + 1}; lower lr (now {self.settings.lr:g}),"
@@ -153,60 +171,74 @@ class Run:
         self.history.loss.append(mean)
         self.choose(epoch)
 
+    def images(self, epoch: int) -> Iterator[Batch]:
+        """The training images in this epoch's order and views, this rank's share of each batch."""
+        shown = Epoch(self.settings.seed, epoch, epoch % (self.settings.replay or self.settings.epochs))
+        ranks = distributed.rank(), distributed.ranks()
+        return training_batches(self.pixels, self.indices, self.settings.batch, self.settings, shown, *ranks)
+
     def step(self, batch: Batch, progress: float, draws: torch.Generator) -> Tensor:
-        """One step of every player; the sum of their losses, which nobody waits for."""
-        half = self.history.precision == "bfloat16"
+        """The phases of one step, in order; the sum of their losses, which nobody waits for."""
         batch = replace(batch, images=batch.images.contiguous(memory_format=self.layout))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            losses = self.scheme.step(batch, progress, draws)
-        for name, loss in losses.items():
-            self.update(name, loss, progress)
-        return torch.stack([loss.detach() for loss in losses.values()]).sum()
+        total = torch.zeros((), device=self.device)
+        for phase in self.scheme.phases(progress):
+            due = [name for name in phase.players if self.number % self.scheme.players[name].every == 0]
+            if due:
+                total += self.take(phase, due, batch, progress, draws)
+        self.number += 1
+        return total
+
+    def take(
+        self, phase: Phase, due: list[str], batch: Batch, progress: float, draws: torch.Generator
+    ) -> Tensor:
+        """One backward pass of the phase's losses together, and a step of who is due; no other player changes."""
+        stepped = [self.learners[name] for name in due]
+        others = [player for name, player in self.scheme.players.items() if name not in due]
+        half = self.history.precision == "bfloat16"
+        with held(module for player in others for module in player.modules):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                losses = phase.losses(batch, draws)
+            total = sum(losses.values(), torch.zeros((), device=self.device))
+            for learner in stepped:
+                learner.forget()
+            if total.requires_grad:  # at times no term acts
+                total.backward()  # type: ignore[no-untyped-call]
+        for learner in stepped:
+            learner.step(progress)
+        return total.detach()
 
     def modules(self) -> list[nn.Module]:
         """All whose tensors are kept."""
-        players = [m for player in self.scheme.players.values() for m in (player.network, player.beside)]
-        return [*players, *([self.average] if self.average is not None else [])]
-
-    def update(self, name: str, loss: Tensor, progress: float) -> None:
-        optimiser = self.optimisers[name]
-        group_rates(optimiser, self.settings.lr * rate(self.settings, progress))
-        optimiser.zero_grad(set_to_none=True)
-        if loss.requires_grad:  # at times no term acts
-            loss.backward()  # type: ignore[no-untyped-call]
-        distributed.average(p.grad for group in optimiser.param_groups for p in group["params"])
-        clip(optimiser, self.settings.clip)
-        optimiser.step()
-        if self.average is not None and name == "student":
-            blend(self.average, self.student, self.settings.ema)
+        return [module for learner in self.learners.values() for module in learner.modules]
 
     def begin(self) -> None:
-        """The network as it was given is the first candidate: a trained one never ends below it on validation."""
-        self.history.start = distributed.first(look(self.student, self.data))
-        self.best = copied(self.student)
+        """The networks as they were given are the first candidates: none ends below that on validation."""
+        for name, learner in self.learners.items():
+            if name in self.courses:
+                self.courses[name].start = distributed.first(look(learner.candidate, self.data))
+            learner.remember()
 
     def choose(self, epoch: int) -> None:
-        """Keep the state that does best on validation; of equals the later, which has trained longer."""
-        candidate = self.average if self.average is not None else self.student
-        accuracy = distributed.first(look(candidate, self.data))
-        if accuracy >= max(self.history.start, *self.history.validation, 0.0):
-            self.history.best_epoch = epoch
-            self.best = copied(candidate)
-        self.history.validation.append(accuracy)
+        """Keep each player's state that does best on validation; of equals the later, which has trained longer."""
+        for name, learner in self.learners.items():
+            course = self.courses.get(name)
+            if course is None:  # its last state is left
+                learner.remember()
+                continue
+            accuracy = distributed.first(look(learner.candidate, self.data))
+            if accuracy >= max(course.start, *course.validation, 0.0):
+                course.best_epoch = epoch
+                learner.remember()
+            course.validation.append(accuracy)
 
     def keep(self) -> None:
-        """The first rank's is everybody's."""
+        """Only rank 0 saves; the others load its file."""
         if distributed.rank() != 0:
             return
         state = {
-            "players": {
-                name: [player.network.state_dict(), player.beside.state_dict()]
-                for name, player in self.scheme.players.items()
-            },
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
-            "average": self.average.state_dict() if self.average is not None else {},
-            "best": self.best,
-            "history": vars(self.history),
+            "players": {name: learner.state_dict() for name, learner in self.learners.items()},
+            "scheme": self.scheme.state_dict(),
+            "history": asdict(self.history),
         }
         # Through memory: on a full disk torch's own writer would not say so.
         buffer = io.BytesIO()
@@ -219,37 +251,12 @@ class Run:
         if not kept:
             return
         state: dict[str, Any] = torch.load(io.BytesIO(kept), PROCESSOR, weights_only=True)
-        for name, player in self.scheme.players.items():
-            for module, tensors in zip((player.network, player.beside), state["players"][name], strict=True):
-                module.load_state_dict(tensors)
-            self.optimisers[name].load_state_dict(state["optimisers"][name])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.best, self.history = state["best"], History(**state["history"])
-
-
-def copied(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
-
-
-def rate(settings: Training, progress: float) -> float:
-    """The learning rate's factor after a share of the training."""
-    if progress < settings.warmup:
-        return max(progress / settings.warmup, 0.01)
-    if settings.schedule == "step":
-        return float(0.1 ** sum(progress >= milestone for milestone in settings.milestones))
-    done = (progress - settings.warmup) / (1 - settings.warmup)
-    return 0.5 * (1 + math.cos(math.pi * done))
-
-
-@torch.no_grad()
-def blend(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """average ← decay · average + (1 − decay) · network; counters are copied."""
-    for mine, theirs in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if mine.is_floating_point():
-            mine.lerp_(theirs, 1 - decay)
-        else:
-            mine.copy_(theirs)
+        for name, learner in self.learners.items():
+            learner.load_state_dict(state["players"][name])
+        self.scheme.load_state_dict(state["scheme"])
+        seen = state["history"]
+        others = {name: Course(**course) for name, course in seen.pop("others").items()}
+        self.history = History(**seen, others=others)
 
 
 def look(network: nn.Module, data: Decoded) -> float:

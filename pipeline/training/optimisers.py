@@ -49,7 +49,7 @@ def scaled(player: Player, settings: Training, size: int) -> Iterator[tuple[floa
     deepest = max(depth.values(), default=0)
     for name, parameter in network.named_parameters():
         yield settings.layer_decay ** (deepest - depth.get(name, deepest)), parameter
-    yield from ((1.0, parameter) for parameter in player.beside.parameters())
+    yield from ((1.0, parameter) for parameter in player.adapters.parameters())
 
 
 def depths(model: Model, size: int) -> Mapping[str, int]:

@@ -26,7 +26,7 @@ from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import Model, Outputs, outputs
 from pipeline.quantization.ptq import calibrate, prepare
 from pipeline.recipe.schema import Training
-from pipeline.schemes.base import Scheme
+from pipeline.schemes.base import Phase, Scheme
 
 SIDE, CLASSES = 16, 4
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.3, 0.2)
@@ -217,20 +217,47 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
-class Watched:
-    """A scheme that calls ``before`` with the number of each step, and may change its loss."""
+def losses(
+    scheme: Scheme, batch: Batch, progress: float, generator: torch.Generator | None = None
+) -> dict[str, Tensor]:
+    """Those of a scheme of one phase."""
+    (phase,) = scheme.phases(progress)
+    return phase.losses(batch, generator or torch.Generator())
+
+
+class Watched(Scheme):
+    """A scheme that calls ``before`` with the number of each step, and may change its losses."""
 
     def __init__(self, scheme: Scheme, before: Callable[[int], float]) -> None:
         self.scheme, self.before, self.players, self.count = scheme, before, scheme.players, 0
         self.shown: list[tuple[int, ...]] = []
-        self.teachers = scheme.teachers
 
-    def step(self, batch: Batch, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
+    @property
+    def teachers(self) -> list[Parts]:
+        return self.scheme.teachers
+
+    def source(self, images: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in self.scheme.source(images):
+            self.shown.append(tuple(batch.indices.tolist()))
+            yield batch
+
+    def phases(self, progress: float) -> list[Phase]:
         factor = self.before(self.count)
-        self.shown.append(tuple(batch.indices.tolist()))
         self.count += 1
-        losses = self.scheme.step(batch, progress, generator)
-        return {name: loss * factor for name, loss in losses.items()}
+        return [replace(phase, losses=scaled(phase, factor)) for phase in self.scheme.phases(progress)]
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.scheme.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.scheme.load_state_dict(state)
+
+
+def scaled(phase: Phase, factor: float) -> Callable[[Batch, torch.Generator], dict[str, Tensor]]:
+    """The losses of a phase times a factor."""
+    return lambda batch, generator: {
+        name: loss * factor for name, loss in phase.losses(batch, generator).items()
+    }
 
 
 def die_at(step: int) -> Callable[[int], float]:

@@ -177,7 +177,7 @@ def test_auxiliary_heads_train_with_their_weight_and_are_silent_in_evaluation(
     data = tiny.write_set(tmp_path)
     small = next(plain_batches(data, data.part(TRAIN), 3))
     batch = replace(small, images=F.interpolate(small.images, side))
-    found = Supervised(model.train(), 0.0).step(batch, 0.0, torch.Generator())["student"]
+    found = tiny.losses(Supervised(model.train(), 0.0), batch, 0.0)["student"]
     seen = outputs(model(batch.images))
     assert len(seen.auxiliary) == len(heads) - 1
     entropy = [F.cross_entropy(logits, batch.labels) for logits in (seen.logits, *seen.auxiliary)]

@@ -45,13 +45,8 @@ def test_a_built_in_recipe_reads_by_its_name(path: Path) -> None:
 
 def test_the_short_forms_say_the_same_as_the_long_ones(write: Write) -> None:
     short, _ = read_recipe(write(RIGHT))
-    long, _ = read_recipe(
-        write(
-            'version = 1\n[data]\nname = "digits"\n[teacher]\nnetwork = "resnet20"\n'
-            '[student]\nnetwork = "resnet8"\n'
-        )
-    )
-    assert short == long
+    text = 'version = 1\n[data]\nname = "digits"\n[teacher]\nnetwork = "resnet20"\n[student]\nnetwork = "resnet8"\n'
+    assert short == read_recipe(write(text))[0]
 
 
 def test_a_given_teacher_is_taken_as_it_is_unless_epochs_are_asked_for(write: Write, tmp_path: Path) -> None:
@@ -116,7 +111,9 @@ WRONG = [
     ('student = { network = "resnet8", output = true }', ["student.output", "True"]),
     ("[distill]\nlr = nan", ["distill.lr"]),
     ("[distill]\nlr = inf", ["distill.lr"]),
-    ("[distill]\nhard = inf", ["distill.hard"]),
+    ("[distill]\nlabel_weight = inf", ["distill.label_weight"]),
+    ("[distill]\nhard = 0.1", ["distill", "the key hard is now called label_weight"]),
+    ("[quantize]\nhard = 0.1", ["quantize", "the key hard is now called label_weight"]),
     ("[distill]\nbatch = 1", ["distill.batch"]),
     ('[distill]\nschedule = "cosin"', ["distill.schedule", "cosine", "step"]),
     ('[quantize]\nmethod = "qta"', ["quantize.method", "qat", "ptq"]),

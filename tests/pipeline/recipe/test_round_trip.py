@@ -57,7 +57,7 @@ DISTILL = {
     "epochs": st.integers(1, 9),
     "layer_decay": st.floats(0.1, 1),
     "fit": st.sampled_from(["finetune", "vit"]),
-    "hard": st.floats(0, 3),
+    "label_weight": st.floats(0, 3),
     "loss": st.lists(LOSS, max_size=3),
 }
 QUANTIZE = {

@@ -50,7 +50,7 @@ def test_every_method_trains_from_a_recipe(
     teacher = tiny.teacher_for(name)
     before, taught = tiny.state(student), tiny.state(teacher)
     scheme = offline(
-        student, like, [teacher], data, recipe(hard=0.0, loss=[{"name": name}]), "distill", tmp_path
+        student, like, [teacher], data, recipe(label_weight=0.0, loss=[{"name": name}]), "distill", tmp_path
     )
     history = loop.fit(scheme, data, tiny.training(epochs=1), tmp_path, name)
     assert math.isfinite(history.loss[0])
@@ -72,12 +72,12 @@ def test_kd_with_several_teachers_pulls_to_the_mean_of_their_soft_targets(
     data: Decoded, tmp_path: Path
 ) -> None:
     student, guides = tiny.model(tiny.NARROW, seed=1), teachers(3)
-    task = recipe(hard=0.0, shares=(1, 1, 2), loss=[{"name": "kd", "weight": 1.0}])
+    task = recipe(label_weight=0.0, shares=(1, 1, 2), loss=[{"name": "kd", "weight": 1.0}])
     scheme, batch = (
         offline(student, student, guides, data, task, "distill", tmp_path),
         next(plain_batches(data, data.part(TRAIN), 6)),
     )
-    ours = gradient(scheme.step(batch, 0.5, torch.Generator())["student"], student)
+    ours = gradient(tiny.losses(scheme, batch, 0.5)["student"], student)
     with torch.no_grad():
         soft = [(guide(batch.images)[0] / 4).softmax(1) for guide in guides]
     mean = (soft[0] + soft[1] + 2 * soft[2]) / 4
@@ -92,9 +92,9 @@ def test_with_random_a_batch_has_one_teacher_drawn_by_share(data: Decoded, tmp_p
     )
     for number, guide in enumerate(scheme.guides):
         guide.terms[:] = [Term(lambda step, number=number: torch.tensor(float(number)), 1.0, 0.0, 1.0)]
-    scheme.hard, batch = 0.0, next(plain_batches(data, data.part(TRAIN), 4))
+    scheme.label_weight, batch = 0.0, next(plain_batches(data, data.part(TRAIN), 4))
     generator = torch.Generator().manual_seed(0)
-    drawn = [scheme.step(batch, 0.5, generator)["student"].item() for _ in range(400)]
+    drawn = [tiny.losses(scheme, batch, 0.5, generator)["student"].item() for _ in range(400)]
     assert set(drawn) == {0.0, 1.0}
     assert sum(drawn) / 400 == pytest.approx(0.25, abs=0.08)
 
@@ -130,7 +130,7 @@ def test_a_term_of_no_weight_is_not_computed(data: Decoded) -> None:
     student, teacher = tiny.model(tiny.NARROW, seed=1), tiny.model(tiny.WIDE, seed=2)
     terms = [Term(never, 1.0, 0.0, 0.5), Term(never, 0.0, 0.0, 1.0)]
     scheme = Offline(tiny.parts(student), [Guide(tiny.parts(teacher), terms, 1.0)], 1.0, 0.0)
-    assert scheme.step(next(plain_batches(data, data.part(TRAIN), 4)), 0.5, torch.Generator())["student"] > 0
+    assert tiny.losses(scheme, next(plain_batches(data, data.part(TRAIN), 4)), 0.5)["student"] > 0
 
 
 def test_more_teachers_are_stages_of_their_own(tmp_path: Path) -> None:

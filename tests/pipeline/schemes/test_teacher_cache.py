@@ -121,9 +121,9 @@ def test_what_is_not_kept_is_refused_and_not_left_out(data: Decoded, tmp_path: P
         with pytest.raises(
             Refusal, match=r"distill\.replay: .* looks at its stages; drop replay, or that loss"
         ):
-            scheme(data, tmp_path, replay=1, loss=[{"name": loss}]).step(batch, 0.5, torch.Generator())
+            tiny.losses(scheme(data, tmp_path, replay=1, loss=[{"name": loss}]), batch, 0.5)
     fine = scheme(data, tmp_path / "fine", replay=1, loss=[{"name": "kd"}, {"name": "rkd"}])
-    assert fine.step(batch, 0.5, torch.Generator())["student"].isfinite()
+    assert tiny.losses(fine, batch, 0.5)["student"].isfinite()
 
 
 def test_folding_keeps_every_answer_and_every_tap() -> None:

@@ -61,7 +61,7 @@ class Left(NamedTuple):
 def fit(scheme: Scheme, data: Decoded, settings: Training, folder: Path) -> Left:
     history = loop.fit(scheme, data, settings, folder, "here")
     players = scheme.players.values()
-    return Left(history, [tiny.state(m) for p in players for m in (p.network, p.beside)], tensors(folder))
+    return Left(history, [tiny.state(m) for p in players for m in (p.network, p.adapters)], tensors(folder))
 
 
 def tensors(folder: Path) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def test_a_loss_that_is_no_number_is_refused_with_its_epoch(data: Decoded, tmp_p
         loop.fit(broken, data, tiny.training(), tmp_path, "here")
     kept = torch.load(tmp_path / "here.pt", weights_only=True)
     assert len(kept["history"]["loss"]) == 1
-    assert all(t.isfinite().all() for t in kept["players"]["student"][0].values())
+    assert all(t.isfinite().all() for t in kept["players"]["student"]["modules"][0].values())
 
 
 def test_the_best_on_validation_is_kept(
@@ -168,41 +168,11 @@ def test_the_best_on_validation_is_kept(
     assert [tiny.same(kept, state) == [] for state in seen] == [False, False, False, True, False]
 
 
-def test_warm_up_and_schedules() -> None:
-    cosine = Training(warmup=0.2)
-    assert loop.rate(cosine, 0.0) == 0.01
-    assert loop.rate(cosine, 0.1) == pytest.approx(0.5)
-    assert loop.rate(cosine, 0.2) == pytest.approx(1.0)
-    assert loop.rate(cosine, 0.6) == pytest.approx(0.5)
-    assert loop.rate(cosine, 0.2 + 0.8 / 3) == pytest.approx(0.75)
-    assert 0 <= loop.rate(cosine, 0.999) < 1e-4
-    falling = [loop.rate(cosine, 0.2 + 0.01 * i) for i in range(80)]
-    assert falling == sorted(falling, reverse=True)
-    assert loop.rate(Training(warmup=0.0), 0.0) == 1.0
-    steps = Training(schedule="step", warmup=0.1, milestones=(0.5, 0.75))
-    found = [loop.rate(steps, at) for at in (0.05, 0.1, 0.499, 0.5, 0.749, 0.75, 1.0)]
-    assert found == pytest.approx([0.5, 1, 1, 0.1, 0.1, 0.01, 0.01])
-
-
-def test_the_average_is_blended_and_its_counters_copied() -> None:
-    average, network = tiny.model(seed=1), tiny.model(seed=2)
-    network(tiny.pictures(2))
-    network.network.bn1.num_batches_tracked.fill_(7)
-    before, given = tiny.state(average), tiny.state(network)
-    loop.blend(average, network, 0.9)
-    for name, tensor in average.state_dict().items():
-        if name.endswith("num_batches_tracked"):
-            assert torch.equal(tensor, given[name])
-        else:
-            assert torch.allclose(tensor, 0.9 * before[name] + 0.1 * given[name], atol=1e-6)
-    assert int(average.network.bn1.num_batches_tracked) == 7
-
-
 def test_smoothed_labels_are_the_equation_s(data: Decoded) -> None:
     scheme, smoothing = supervised(), 0.1
     batch = next(plain_batches(data, data.part(TRAIN), 5))
     with torch.no_grad():
-        loss = scheme.step(batch, 0.0, torch.Generator())["student"].item()
+        loss = tiny.losses(scheme, batch, 0.0)["student"].item()
         logits = scheme.players["student"].network(batch.images)[0].double()
     total = 0.0
     for row, label in zip(logits.tolist(), batch.labels.tolist(), strict=True):
@@ -219,7 +189,7 @@ def test_an_offline_step_is_the_weighted_sum(data: Decoded) -> None:
         Term(lambda step: step.teacher.logits.sum(), 0.5, 0.0, 1.0),
     ]
     scheme = Offline(tiny.parts(student), [Guide(tiny.parts(teacher), terms, 1.0)], 0.25, 0.0)
-    loss = scheme.step(batch, 0.75, torch.Generator())["student"]
+    loss = tiny.losses(scheme, batch, 0.75)["student"]
     hard = nn.functional.cross_entropy(student(batch.images)[0], batch.labels)
     taught = teacher(batch.images)[0].sum()
     assert loss.item() == pytest.approx((0.25 * hard + 3 * 0.75 + 0.5 * taught).item(), rel=1e-5)
@@ -293,7 +263,7 @@ def test_each_image_is_looked_at_by_itself(
     ema: float, data: Decoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = loop.Run(on_a_grid(), data, tiny.training(ema=ema), tmp_path / "run.pt")
-    looked_at = run.student if run.average is None else run.average
+    looked_at = run.learners["student"].candidate
     together = loop.answers(looked_at, data, VALIDATION)
     monkeypatch.setattr(loop, "LOOK_BATCH", 1)
     assert torch.allclose(loop.answers(looked_at, data, VALIDATION), together, atol=1e-4)

@@ -87,7 +87,9 @@ def restated(data: Decoded, settings: Training, rates: list[float]) -> dict[str,
 
 def trained(data: Decoded, settings: Training, folder: Path) -> dict[str, Tensor]:
     loop.fit(Supervised(tiny.model(seed=1), 0.0), data, settings, folder, "here")
-    kept: dict[str, Tensor] = torch.load(folder / "here.pt", weights_only=True)["players"]["student"][0]
+    kept: dict[str, Tensor] = torch.load(folder / "here.pt", weights_only=True)["players"]["student"][
+        "modules"
+    ][0]
     return kept
 
 
