@@ -12,7 +12,11 @@ import torch
 from torch import Tensor, fx, nn
 
 aten = torch.ops.aten
-CONVOLUTIONS = {aten.conv1d.default, aten.conv2d.default, aten.conv3d.default}
+CONVOLUTIONS = {
+    getattr(getattr(aten, name), padding)
+    for name in ("conv1d", "conv2d", "conv3d")
+    for padding in ("default", "padding")  # in numbers, or a word: "same"
+}
 DROPOUTS = {aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default}
 BATCH = 4096  # the most images that a captured graph takes at once
 
@@ -30,9 +34,10 @@ def capture(model: nn.Module, size: int) -> fx.GraphModule:
         module = exported.module(check_guards=False)
     model.train(was_training)
     assert isinstance(module, fx.GraphModule), "torch.export returns a graph"
-    for node in module.graph.nodes:
+    for node in list(module.graph.nodes):
         if node.target in DROPOUTS:
             node.replace_all_uses_with(node.args[0])
+            module.graph.erase_node(node)
     module.graph.eliminate_dead_code()
     fold_constants(module)
     fold_batch_norms(module)
