@@ -213,6 +213,18 @@ def state(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
+def kept(folder: Path) -> dict[str, Any]:
+    """All that a training keeps, by path: networks, adapters, momenta, averages, bests, history."""
+
+    def walk(value: Any, path: str) -> dict[str, Any]:
+        if isinstance(value, (dict, list)):
+            pairs = value.items() if isinstance(value, dict) else enumerate(value)
+            return {k: v for key, inner in pairs for k, v in walk(inner, f"{path}/{key}").items()}
+        return {path: value}
+
+    return walk(torch.load(folder / "here.pt", weights_only=True), "")
+
+
 class Killed(Exception):
     """Stands for the end of the process."""
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.compute import distributed
 from pipeline.data.batches import Batch
 from pipeline.models.tapped_model import Model
 from pipeline.recipe.schema import Optimiser
@@ -90,7 +91,9 @@ class Generated(Scheme):
 
     def imitate(self, progress: float, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         losses = {"student": self.apart(batch.images), "before": progress * self.apart(self.before)}
-        self.before = batch.images
+        # Rank 0's batch on all ranks: a scheme's state is equal on all of them.
+        together = distributed.ranks() > 1
+        self.before = distributed.gathered(batch.images.contiguous())[:BATCH] if together else batch.images
         return losses
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support import ROOT, SUPPORT
+from support import ROOT
 
 torch = pytest.importorskip("torch", reason="training is torch's")
 
@@ -27,30 +27,19 @@ from pipeline.engine.stage import ensure
 from pipeline.engine.store import Store
 from pipeline.plan import Plan, plan
 from pipeline.recipe.read import read_recipe
+from support.ranked import furthest, launch, left, write_wanted
 from targets.errors import Refusal
 from targets.spec.profile import read_profile
 
-PATHS = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
 EVERY_ROOM = "\ndistill = { epochs = 1 }\nprune = { macs = 0.6, epochs = 1 }\nquantize = { epochs = 1 }\n"
 
 
 def trained(folder: Path, processes: int, restarts: int = 0, **wanted: Any) -> list[dict[str, Any]]:
     """What each rank is left with."""
-    folder.mkdir()
-    (folder / "wanted.json").write_text(json.dumps({"epochs": 1, **wanted}))
-    options = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
-    launcher = ["-m", "torch.distributed.run", *options] if processes > 1 else []
-    command = [sys.executable, *launcher, str(SUPPORT / "ranked.py"), str(folder)]
-    paths = PATHS
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    write_wanted(folder, **wanted)
+    done = launch(folder, processes, restarts)
     assert done.returncode == 0, done.stderr[-2000:]
-    return [torch.load(folder / f"rank {rank}.pt", weights_only=True) for rank in range(processes)]
-
-
-def furthest(one: dict[str, Any], other: dict[str, Any]) -> float:
-    assert one["state"].keys() == other["state"].keys()
-    return max(float((one["state"][name] - other["state"][name]).abs().max()) for name in one["state"])
+    return left(folder, processes)
 
 
 def test_two_processes_step_as_one(tmp_path: Path) -> None:

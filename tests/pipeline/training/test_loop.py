@@ -61,19 +61,7 @@ class Left(NamedTuple):
 def fit(scheme: Scheme, data: Decoded, settings: Training, folder: Path) -> Left:
     history = loop.fit(scheme, data, settings, folder, "here")
     players = scheme.players.values()
-    return Left(history, [tiny.state(m) for p in players for m in (p.network, p.adapters)], tensors(folder))
-
-
-def tensors(folder: Path) -> dict[str, Any]:
-    """All that a training keeps, by path: networks, adapters, momenta, average, best, history."""
-
-    def walk(value: Any, path: str) -> dict[str, Any]:
-        if isinstance(value, (dict, list)):
-            pairs = value.items() if isinstance(value, dict) else enumerate(value)
-            return {k: v for key, inner in pairs for k, v in walk(inner, f"{path}/{key}").items()}
-        return {path: value}
-
-    return walk(torch.load(folder / "here.pt", weights_only=True), "")
+    return Left(history, [tiny.state(m) for p in players for m in (p.network, p.adapters)], tiny.kept(folder))
 
 
 KINDS: dict[str, tuple[Callable[[], Scheme], dict[str, Any]]] = {
