@@ -108,7 +108,11 @@ def build(name: str, code: Path | None, classes: int, arguments: Mapping[str, An
     """
     try:
         if is_factory(name):
-            return given(call_factory(load_factory(name, code, where), classes, arguments), name, where)
+            factory = load_factory(name, code, where)
+            with (
+                torch.no_grad()
+            ):  # a weight that is computed (old weight_norm) could not be copied with its gradient
+                return given(call_factory(factory, classes, arguments), name, where)
         if name in NETWORKS:
             return Built(NETWORKS[name](classes=classes, **arguments))
         return source_of(name, where)(name, classes, arguments)

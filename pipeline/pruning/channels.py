@@ -117,7 +117,7 @@ def resize_layer(name: str, module: nn.Module, tensors: Mapping[str, Sequence[in
         module.in_channels = weight.shape[1] * module.groups
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = weight.shape
-    elif isinstance(module, nn.BatchNorm2d):
+    elif isinstance(module, nn.modules.batchnorm._BatchNorm):
         module.num_features = weight.shape[0]
     elif isinstance(module, nn.LayerNorm):
         module.normalized_shape = tuple(weight.shape)

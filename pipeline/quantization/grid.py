@@ -15,6 +15,7 @@ import torch
 import torch.ao.quantization.fx._decomposed
 from torch import Tensor, fx, nn
 
+from pipeline.quantization.capture import tensor_at
 from pipeline.quantization.policy import CHOOSING, WEIGHTED, is_exit, moves, rounded
 from targets.quantize.histogram import Histogram
 
@@ -160,7 +161,7 @@ def quantize_weight(graph: fx.GraphModule, node: fx.Node, fold: bool) -> None:
     source = node.args[0]
     assert isinstance(source, fx.Node), "a rounding has one input"
     name = str(node.target).replace(".", "_")
-    weight = graph.get_parameter(str(source.target))
+    weight = tensor_at(graph, str(source.target))  # a parameter, or a buffer as of a fixed kernel
     scale = scales(weight)
     zeros = torch.zeros_like(scale, dtype=torch.int64)
     quantize = decomposed.quantize_per_channel.default

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 aten = torch.ops.aten
-CONVOLUTIONS = {aten.conv2d.default, aten.conv1d.default}
+CONVOLUTIONS = {aten.conv2d.default, aten.conv1d.default, aten.conv2d.padding, aten.conv1d.padding}
 WEIGHTED = {*CONVOLUTIONS, aten.linear.default}
 SUMS = {aten.add.Tensor, aten.add_.Tensor}
 PRODUCTS = {aten.mul.Tensor, aten.mul_.Tensor}
@@ -54,7 +54,8 @@ ACTIVATIONS = {
 def rounded(node: fx.Node) -> list[fx.Node]:
     """The tensors that are rounded for an operator's sake: of its inputs (its weight left out), and its output."""
     if node.target in CONVOLUTIONS:
-        return [*first_map(node), *([] if rectified(node) or is_exit(node) else [node])]
+        given = list(node.users) if rectified(node) else [node]
+        return [*first_map(node), *(one for one in given if not is_exit(one))]
     if node.target in ACTIVATIONS or node.target in WEIGHTED or node.target in CHOOSING:
         return first_map(node)
     if node.target in SUMS and stays_float(node):

@@ -12,6 +12,7 @@ from pipeline.data.decoded import TRAIN, Decoded
 from pipeline.models.tapped_model import Model
 from pipeline.quantization.capture import capture
 from pipeline.quantization.grid import STEPS, insert_grid, roundings, switch
+from pipeline.quantization.writes import check_writes
 from targets.errors import Refusal
 from targets.quantize.histogram import Histogram
 
@@ -25,7 +26,8 @@ def prepare(model: nn.Module, size: int) -> fx.GraphModule:
 
 
 def prove_equal(model: nn.Module, grid: fx.GraphModule, size: int) -> None:
-    """Raises Refusal unless the graph answers as its model does where nothing is rounded."""
+    """Raises Refusal unless the graph answers as its model does where nothing is rounded, and rounded the same."""
+    check_writes(grid)
     images = torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0))
     switch(grid, False)
     with torch.no_grad():

@@ -21,7 +21,7 @@ from pipeline.data.decoded import TRAIN, Decoded
 from pipeline.engine.job import Job
 from pipeline.engine.store import write_json
 from pipeline.models.tapped_model import Model
-from pipeline.pruning.channels import cuts
+from pipeline.pruning.channels import changed, cuts, resize, shapes_of
 from pipeline.pruning.criteria import CRITERIA, NEED_GRADIENTS
 from pipeline.quantization.grid import convert
 from pipeline.quantization.ptq import prepare, prove_equal
@@ -102,7 +102,9 @@ def try_cut(recipe: Recipe, student: Model, data: Decoded) -> None:
         network.zero_grad()
         network(torch.rand(2, 3, size, size)).square().sum().backward()
 
-    next(cuts(copy.deepcopy(student), size, criterion, 1, gradients if criterion in NEED_GRADIENTS else None))
+    cut = copy.deepcopy(student)
+    next(cuts(cut, size, criterion, 1, gradients if criterion in NEED_GRADIENTS else None))
+    resize(copy.deepcopy(student).network, changed(cut.network, shapes_of(student.network)))
 
 
 def line_of(error: Exception) -> str:

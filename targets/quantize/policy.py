@@ -42,8 +42,9 @@ def rounded_for(node: ir.Node) -> Iterator[ir.Value]:
     flowing = [one for one in node.inputs if one is not None and array(one) is None]
     if weight_of(node) is not None:
         yield from flowing[:1]
-        if node.op_type == "Conv" and not (is_rectified(node) or is_exit(node.outputs[0])):
-            yield node.outputs[0]
+        if node.op_type == "Conv":
+            given = node.outputs[0].consumers() if is_rectified(node) else [node]
+            yield from (one.outputs[0] for one in given if not is_exit(one.outputs[0]))
     elif node.op_type in FLOWING and is_float(node) and not (node.op_type in SUMS and stays_float(node)):
         constants = [one for one in node.inputs if array(one) is not None]
         scaled = node.op_type in ("Add", "Mul") and any(scalar(one) is not None for one in constants)

@@ -209,6 +209,10 @@ def mixed(classes):
     made[0].to(torch.bfloat16)
     return made
 def parallel(classes): return nn.DataParallel(net())
+def normed(classes):
+    made = net()
+    nn.utils.weight_norm(made[0])
+    return made
 def scripted(classes): return torch.jit.script(net())
 def inside(classes): return nn.Sequential(net()[0], torch.jit.script(net()[1:]))
 """
@@ -231,6 +235,8 @@ def test_what_a_factory_makes_is_brought_to_a_plain_network_in_float32(
             key: tensor.dtype for key, tensor in wanted.items()
         }
         check_answers(built.network, 16, 4, "here")
+    # Its weight is computed: with a gradient it could not be copied.
+    check_answers(build("made:normed", tmp_path, 4, {}, "here").network, 16, 4, "here")
     for name in ("scripted", "inside"):
         with pytest.raises(Refusal, match=f"here: made:{name} gave a network in TorchScript, .* return the"):
             build(f"made:{name}", tmp_path, 4, {}, "here")

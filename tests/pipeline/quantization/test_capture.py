@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 from torchvision.ops import StochasticDepth
 
 from pipeline.models.tapped_model import Model
-from pipeline.quantization.grid import WeightRounding
+from pipeline.quantization.grid import WeightRounding, convert
 from pipeline.quantization.ptq import calibrate, prepare, prove_equal
 from support import tiny
 from support.tiny import one_thread  # noqa: F401  (for every test here)
@@ -37,7 +37,7 @@ class Network(nn.Module):
 
 
 def conv(inputs: int = 3, outputs: int = 6, **more: object) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1, **more)  # type: ignore[arg-type]
+    return nn.Conv2d(inputs, outputs, 3, **{"padding": 1, **more})  # type: ignore[arg-type]
 
 
 def norm(**more: object) -> nn.BatchNorm2d:
@@ -80,6 +80,16 @@ def before(self: nn.Module, x: Tensor) -> Tensor:
     return x + self.b(self.n(x).relu())  # type: ignore[operator,no-any-return]
 
 
+def in_regions(self: nn.Module, x: Tensor) -> Tensor:
+    """As attention that is kept in float32 and gates without gradients are written."""
+    with torch.autocast("cpu", enabled=False):
+        x = self.n(self.c(x))  # type: ignore[operator]
+        with torch.no_grad():
+            gate = x.mean((2, 3), keepdim=True)
+            more = gate + 1
+    return self.b(x * gate + more).relu()  # type: ignore[operator,no-any-return]
+
+
 FORMS: dict[str, Callable[[], Network]] = {
     "plain": lambda: Network(plain, c=conv(), n=norm()),
     "eps and momentum of its own": lambda: Network(plain, c=conv(), n=norm(eps=1e-2, momentum=0.01)),
@@ -97,10 +107,12 @@ FORMS: dict[str, Callable[[], Network]] = {
     "weight_norm": lambda: Network(plain, c=parametrizations.weight_norm(conv()), n=norm()),
     "spectral_norm": lambda: Network(plain, c=spectral_norm(conv()), n=norm()),
     "grouped and without bias": lambda: Network(plain, c=conv(groups=3, bias=False), n=norm()),
+    "padding by a word": lambda: Network(plain, c=conv(padding="same"), n=norm()),
     "transposed": lambda: Network(plain, c=nn.ConvTranspose2d(3, 6, 3, padding=1), n=norm()),
     "dropout": lambda: Network(
         at_random, c=conv(), n=norm(), d=nn.Dropout(0.5), s=StochasticDepth(0.5, "row")
     ),
+    "autocast and no_grad": lambda: Network(in_regions, c=conv(), n=norm(), b=conv(6)),
     "pre-activation": lambda: Network(before, c=conv(), n=norm(), b=conv(6)),
 }
 
@@ -131,6 +143,8 @@ def test_with_nothing_rounded_a_grid_answers_as_its_network(form: str) -> None:
 def test_every_folded_batch_norm_is_gone_and_others_stay_at_rest() -> None:
     for form, left in (
         ("plain", 0),
+        ("padding by a word", 0),
+        ("autocast and no_grad", 0),
         ("called twice", 0),
         ("two batch-norms read one convolution", 2),
         ("pre-activation", 1),
@@ -160,3 +174,57 @@ def test_a_graph_that_answers_otherwise_is_refused() -> None:
         model(tiny.pictures(2))
     with pytest.raises(Refusal, match=r"the captured graph answers .* apart from the network"):
         prove_equal(model, grid, tiny.SIDE)
+
+
+def into_a_slice(self: nn.Module, x: Tensor) -> Tensor:
+    y = self.c(x)  # type: ignore[operator]
+    y[:, :3] += x
+    return self.d(y)  # type: ignore[operator,no-any-return]
+
+
+def into_a_view(self: nn.Module, x: Tensor) -> Tensor:
+    y = self.c(x)  # type: ignore[operator]
+    y.flatten(2)[:, 3:].mul_(2)
+    return self.d(y)  # type: ignore[operator,no-any-return]
+
+
+def into_itself(self: nn.Module, x: Tensor) -> Tensor:
+    x = F.dropout(x, 0.2, self.training, inplace=True)
+    y = self.c(x).relu_()  # type: ignore[operator]
+    left, right = y[:, :3], y[:, 3:]
+    return self.d(torch.cat([left.add_(x), right.mul_(2)], 1))  # type: ignore[operator,no-any-return]
+
+
+@pytest.mark.parametrize("body", [into_a_slice, into_a_view])
+def test_a_write_into_a_part_of_a_rounded_tensor_that_is_read_again_is_refused(body: Forward) -> None:
+    """Each reader has a rounded copy of its own, so the exported file would answer otherwise than the grid."""
+    model = model_of(Network(body, c=conv(), d=conv(6)))
+    grid = prepare(model, tiny.SIDE)
+    with pytest.raises(Refusal, match="writes in place into a part of a tensor"):
+        prove_equal(model, grid, tiny.SIDE)
+
+
+def test_a_write_that_only_its_result_s_readers_see_is_kept_by_the_exported_graph() -> None:
+    torch.manual_seed(0)
+    model = model_of(Network(into_itself, c=conv(), d=conv(6)))
+    grid = prepare(model, tiny.SIDE)
+    prove_equal(model, grid, tiny.SIDE)
+    calibrate(grid, [tiny.pictures(16)])
+    with torch.no_grad():
+        expected, found = grid(tiny.pictures(8))[0], convert(grid)(tiny.pictures(8))[0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_a_convolution_with_a_fixed_kernel_is_converted() -> None:
+    """A blur: its weight is a buffer."""
+
+    def blurred(self: nn.Module, x: Tensor) -> Tensor:
+        return F.conv2d(self.c(x).relu(), self.kernel, groups=6)  # type: ignore[operator,arg-type]
+
+    network = Network(blurred, c=conv())
+    network.register_buffer("kernel", torch.full((6, 1, 3, 3), 1 / 9))
+    grid = prepare(model_of(network), tiny.SIDE)
+    calibrate(grid, [tiny.pictures(16)])
+    with torch.no_grad():
+        expected, found = grid(tiny.pictures(8))[0], convert(grid)(tiny.pictures(8))[0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

@@ -77,3 +77,13 @@ def test_a_pool_that_chooses_keeps_the_grid_of_its_input() -> None:
     for pool in pools:
         (behind,) = pool.users
         assert behind.target == pool.args[0].target
+
+
+@pytest.mark.parametrize("last", [nn.BatchNorm2d(4), nn.ReflectionPad2d(1), nn.ConvTranspose2d(4, 4, 2)])
+def test_what_a_rectified_convolution_gives_is_rounded_whoever_reads_it(last: nn.Module) -> None:
+    """Behind its ReLU; else no runtime could run the convolution itself in int8."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), last, nn.Flatten(), nn.LazyLinear(2))
+    network(torch.zeros(1, 3, 8, 8))
+    graph = prepare(tiny.wrap(network, 8), 8)
+    (relu,) = [node for node in graph.graph.nodes if str(node.target) == "aten.relu.default"]
+    assert [is_rounding(graph, one) for one in relu.users if not leaves(one)] == [True]
