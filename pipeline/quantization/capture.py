@@ -6,6 +6,7 @@ weights are the weights that ship, and no statistic has to be simulated behind a
 
 from __future__ import annotations
 
+import operator
 import warnings
 
 import torch
@@ -18,6 +19,7 @@ CONVOLUTIONS = {
     for padding in ("default", "padding")  # in numbers, or a word: "same"
 }
 DROPOUTS = {aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default}
+REGIONS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 BATCH = 4096  # the most images that a captured graph takes at once
 
 
@@ -34,6 +36,7 @@ def capture(model: nn.Module, size: int) -> fx.GraphModule:
         module = exported.module(check_guards=False)
     model.train(was_training)
     assert isinstance(module, fx.GraphModule), "torch.export returns a graph"
+    inline_regions(module)
     for node in list(module.graph.nodes):
         if node.target in DROPOUTS:
             node.replace_all_uses_with(node.args[0])
@@ -44,6 +47,33 @@ def capture(model: nn.Module, size: int) -> fx.GraphModule:
     module.graph.eliminate_dead_code()
     # A new module holds only what the graph reads, and its train() and eval() are torch's own.
     return fx.GraphModule(module, module.graph)
+
+
+def inline_regions(module: fx.GraphModule) -> None:
+    """Put what runs under ``torch.no_grad`` or ``torch.autocast`` among the other nodes.
+
+    Without the context: where autocast would change the answers, the graph is not equal to its network.
+    """
+    for node in list(module.graph.nodes):
+        if not str(node.target).startswith(REGIONS):
+            continue
+        (at,) = (number for number, arg in enumerate(node.args) if is_region(module, arg))
+        region = module.get_submodule(node.args[at].target)
+        assert isinstance(region, fx.GraphModule), "a region is a graph"
+        inline_regions(region)
+        inner = [one for one in region.graph.nodes if one.op == "placeholder"]
+        with module.graph.inserting_before(node):
+            gave = module.graph.graph_copy(region.graph, dict(zip(inner, node.args[at + 1 :], strict=True)))
+        for user in list(node.users):
+            user.replace_all_uses_with(gave[user.args[1]])  # type: ignore[index]
+            module.graph.erase_node(user)
+        module.graph.erase_node(node)
+
+
+def is_region(module: fx.GraphModule, arg: object) -> bool:
+    if not isinstance(arg, fx.Node) or arg.op != "get_attr":
+        return False
+    return isinstance(operator.attrgetter(str(arg.target))(module), fx.GraphModule)
 
 
 def fold_constants(module: fx.GraphModule) -> None:

@@ -80,6 +80,16 @@ def before(self: nn.Module, x: Tensor) -> Tensor:
     return x + self.b(self.n(x).relu())  # type: ignore[operator,no-any-return]
 
 
+def in_regions(self: nn.Module, x: Tensor) -> Tensor:
+    """As attention that is kept in float32 and gates without gradients are written."""
+    with torch.autocast("cpu", enabled=False):
+        x = self.n(self.c(x))  # type: ignore[operator]
+        with torch.no_grad():
+            gate = x.mean((2, 3), keepdim=True)
+            more = gate + 1
+    return self.b(x * gate + more).relu()  # type: ignore[operator,no-any-return]
+
+
 FORMS: dict[str, Callable[[], Network]] = {
     "plain": lambda: Network(plain, c=conv(), n=norm()),
     "eps and momentum of its own": lambda: Network(plain, c=conv(), n=norm(eps=1e-2, momentum=0.01)),
@@ -102,6 +112,7 @@ FORMS: dict[str, Callable[[], Network]] = {
     "dropout": lambda: Network(
         at_random, c=conv(), n=norm(), d=nn.Dropout(0.5), s=StochasticDepth(0.5, "row")
     ),
+    "autocast and no_grad": lambda: Network(in_regions, c=conv(), n=norm(), b=conv(6)),
     "pre-activation": lambda: Network(before, c=conv(), n=norm(), b=conv(6)),
 }
 
@@ -133,6 +144,7 @@ def test_every_folded_batch_norm_is_gone_and_others_stay_at_rest() -> None:
     for form, left in (
         ("plain", 0),
         ("padding by a word", 0),
+        ("autocast and no_grad", 0),
         ("called twice", 0),
         ("two batch-norms read one convolution", 2),
         ("pre-activation", 1),
@@ -178,7 +190,8 @@ def into_a_view(self: nn.Module, x: Tensor) -> Tensor:
 
 def into_itself(self: nn.Module, x: Tensor) -> Tensor:
     x = F.dropout(x, 0.2, self.training, inplace=True)
-    left, right = self.c(x).relu_().chunk(2, 1)  # type: ignore[operator]
+    y = self.c(x).relu_()  # type: ignore[operator]
+    left, right = y[:, :3], y[:, 3:]
     return self.d(torch.cat([left.add_(x), right.mul_(2)], 1))  # type: ignore[operator,no-any-return]
 
 

@@ -1,0 +1,1 @@
+"""Networks and constructs that this project did not make, each sent through every step of the line by itself."""

@@ -1,0 +1,251 @@
+"""Every step of the line on one network, by the stages' own functions, each by itself.
+
+A step gives numbers or raises. A ``Refusal`` by what is tried at the door (``DOOR``) is a refusal; any other error,
+and a refusal later on, is a finding. So is an int8 file whose answers are far from the trained grid's.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import fx, nn
+
+from benchmarks.strangers.subject import Subject, settle_norms
+from pipeline.artifacts import checkpoint, onnx_file, tflite_file
+from pipeline.artifacts.onnx_file import Deployed
+from pipeline.data.batches import Epoch, Pixels, training_batches
+from pipeline.data.decoded import TRAIN
+from pipeline.pruning.channels import changed, cuts, resize, shapes_of
+from pipeline.quantization import ptq
+from pipeline.quantization.grid import convert
+from pipeline.recipe.schema import Quantize
+from pipeline.schemes.offline import offline
+from pipeline.stages.check import try_int8
+from pipeline.stages.export import TOLERANCE, compare
+from targets.convert.target_file import derived
+from targets.errors import Refusal, first_line
+from targets.quantize import quantize as foreign
+from targets.runner.backends import backend
+from targets.spec.profile import Profile, read_profile
+
+QAT_STEPS, CUT_STEPS = 3, 4
+OPSET = 20
+APART = 0.2  # of the answers' reach: more than this between a file and its grid is a finding
+DOOR = ("check", "prune")
+
+
+def check(one: Subject) -> dict[str, Any]:
+    torch.manual_seed(0)
+    begun = checkpoint.begin(one.section, one.data.facts, {}, "student")
+    settle_norms(begun.model, one.data)
+    left = checkpoint.leave_training(begun.checkpoint, copy.deepcopy(begun.model))
+    try_int8(left.model, one.data, one.folder)
+    one.made["model"] = left.model.eval()
+    return {"taps": len(left.model.taps), "note": left.note}
+
+
+def float_export(one: Subject) -> dict[str, Any]:
+    path = one.folder / "float.onnx"
+    deployed = Deployed(one.made["model"], "nchw-float32")
+    onnx_file.write(deployed, one.contract, OPSET, path)
+    one.made["float"] = path
+    return {"apart": compared(deployed, path, one, TOLERANCE["float"])}
+
+
+def compared(deployed: nn.Module, path: Path, one: Subject, tolerance: float) -> float:
+    """What export itself compares, as a share of the answers' reach."""
+    found = compare(deployed, path, one.contract, one.data, tolerance)
+    return float(found["largest"] / max(found["logits_reach"], 1e-9))
+
+
+def calibrate(one: Subject) -> dict[str, Any]:
+    grid = ptq.calibrated(one.made["model"], one.data, len(one.data.part(TRAIN)))
+    one.made["grid"] = grid
+    one.made["float answers"] = answers(one.made["model"], one)
+    one.made["grid answers"] = answers(grid, one)
+    return distance(one.made["float answers"], one.made["grid answers"])
+
+
+def answers(network: nn.Module, one: Subject) -> NDArray[np.float32]:
+    with torch.no_grad():
+        found: NDArray[np.float32] = network(torch.from_numpy(one.test_images))[0].numpy()
+    return found
+
+
+def distance(expected: NDArray[np.float32], found: NDArray[np.float32]) -> dict[str, float]:
+    """The largest difference over the reach of the answers, and the share of equal answers."""
+    reach = max(float(np.abs(expected).max()), 1e-9)
+    return {
+        "apart": float(np.abs(expected - found).max()) / reach,
+        "same": float((expected.argmax(1) == found.argmax(1)).mean()),
+    }
+
+
+def train_on_grid(one: Subject) -> dict[str, Any]:
+    """A few steps with the float network as the teacher, as the stage's scheme takes them."""
+    grid, teacher = copy.deepcopy(one.made["grid"]), copy.deepcopy(one.made["model"])
+    recipe = Quantize(method="qat", batch=8, lr=1e-4)
+    scheme = offline(grid, teacher, [teacher], one.data, recipe, "quantize", one.folder)
+    grid.train()
+    parameters = [p for p in grid.parameters() if p.requires_grad]
+    optimiser, total = torch.optim.SGD(parameters, recipe.lr), torch.zeros(())
+    batches = training_batches(Pixels(one.data), one.data.part(TRAIN), 8, recipe, Epoch(0, 0, 0))
+    for _, batch in zip(range(QAT_STEPS), batches, strict=False):
+        optimiser.zero_grad()
+        total = scheme.step(batch, 0.0, torch.Generator().manual_seed(0))["student"]
+        total.backward()
+        optimiser.step()
+    if not total.isfinite():
+        raise ValueError(f"the loss is {total.item()} after {QAT_STEPS} steps")
+    return distance(one.made["float answers"], answers(grid.eval(), one))
+
+
+def prune(one: Subject) -> dict[str, Any]:
+    """A few cuts; what is left is built anew from its shapes and answers the same."""
+    model = copy.deepcopy(one.made["model"])
+    before = shapes_of(model.network)
+    *_, left = itertools.islice(cuts(model, one.size, "magnitude", 8, None), CUT_STEPS)
+    fresh = copy.deepcopy(one.made["model"])
+    resize(fresh.network, changed(model.network, before))
+    fresh.load_state_dict(model.state_dict())
+    found = distance(answers(model.eval(), one), answers(fresh.eval(), one))
+    if found["apart"] > TOLERANCE["float"]:
+        raise ValueError(f"the network that is built anew answers {found['apart']:.2g} of the reach apart")
+    return {"macs": left}
+
+
+def exported(one: Subject) -> onnx.ModelProto:
+    """The int8 file that each target's is made of."""
+    if "int8" not in one.made:
+        path = one.folder / "int8.onnx"
+        deployed = Deployed(convert(one.made["grid"]), "nchw-float32")
+        onnx_file.write(deployed, one.contract, OPSET, path)
+        one.made["export apart"] = compared(deployed, path, one, 1.0)
+        one.made["int8"] = onnx.load(path)
+    return one.made["int8"]
+
+
+def placed_for(target: str) -> Callable[[Subject], dict[str, Any]]:
+    def step(one: Subject) -> dict[str, Any]:
+        model = exported(one)
+        found = on(target, model, one, one.made["grid answers"])
+        return {**found, "export": one.made["export apart"]}
+
+    return step
+
+
+def on(target: str, model: onnx.ModelProto, one: Subject, expected: NDArray[np.float32]) -> dict[str, Any]:
+    """A target's file of an int8 file: what runs in int8, and how far its answers are from the expected ones."""
+    profile = profile_of(target)
+    file = derived(model, "int8", profile, [])
+    path, options = one.folder / f"{target}.onnx", {"threads": 1, "precision": "int8"}
+    onnx.checker.check_model(file.model, full_check=True)
+    onnx.save(file.model, path)
+    facts = backend(profile.backend).build(str(path), options, str(one.folder / "engine.onnx"))
+    run = backend("onnxruntime").load(str(path), {"threads": 1, "exact": True})
+    found = run({one.contract.input: one.test_images})[one.contract.output]
+    apart = distance(expected, found)
+    own = distance(one.made["float answers"], expected)
+    if not apart["apart"] <= max(APART, 2 * own["apart"]):
+        raise ValueError(
+            f"the file's answers are {apart['apart']:.2g} of the reach from the grid's, which are {own['apart']:.2g}"
+            " from float's"
+        )
+    floats = len(facts["float_operators"])
+    return {**apart, "int8": heavy(facts), "of": heavy(facts) + floats, "left_float": file.left_float}
+
+
+def heavy(facts: dict[str, Any]) -> int:
+    """The convolutions and products in int8, of the facts that a backend tells of its engine."""
+    kinds = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "ConvInteger")
+    named = sum(count for name, count in facts["operators"].items() if name.startswith(kinds))
+    return named or (0 if any("Linear" in name for name in facts["operators"]) else facts["int8_operators"])
+
+
+def profile_of(target: str) -> Profile:
+    """In unsigned bytes, whatever this processor: answers are compared operator by operator, where none saturate."""
+    return read_profile(target).model_copy(update={"rewrite": "u8"})
+
+
+def foreign_file(one: Subject) -> dict[str, Any]:
+    """The float file as a stranger's: a grid of its own by calibration, placed for ONNX Runtime."""
+    images = one.folder / "images.npy"
+    np.save(images, one.data.images[one.data.part(TRAIN)])
+    model = onnx.load(one.made["float"])
+    prepared = foreign.Prepared(model, one.contract, images, images, None, one.data.facts.classes)
+    order = foreign.Order(one.made["float"], images, [profile_of("cpu")])
+    made = foreign.quantized(prepared, order)
+    session = foreign_session(made, one)
+    found = on("cpu", made, one, session)
+    return {**found, "apart": distance(one.made["float answers"], session)["apart"]}
+
+
+def foreign_session(model: onnx.ModelProto, one: Subject) -> NDArray[np.float32]:
+    path = one.folder / "foreign.onnx"
+    onnx.save(model, path)
+    run = backend("onnxruntime").load(str(path), {"threads": 1, "exact": True})
+    return run({one.contract.input: one.test_images})[one.contract.output]
+
+
+def tflite(one: Subject) -> dict[str, Any]:
+    path = one.folder / "model.tflite"
+    graph: fx.GraphModule = convert(one.made["grid"], fold=False)
+    deployed = Deployed(graph, "nchw-float32")
+    tflite_file.write(deployed, one.contract, True, path)
+    return {"apart": compared(deployed, path, one, TOLERANCE["int8"])}
+
+
+# A step, what it does, and the steps whose work it needs.
+STEPS: dict[str, tuple[Callable[[Subject], dict[str, Any]], tuple[str, ...]]] = {
+    "check": (check, ()),
+    "float": (float_export, ("check",)),
+    "ptq": (calibrate, ("check",)),
+    "qat": (train_on_grid, ("ptq",)),
+    "prune": (prune, ("check",)),
+    "onnxruntime": (placed_for("cpu"), ("ptq",)),
+    "openvino": (placed_for("openvino"), ("ptq",)),
+    "foreign": (foreign_file, ("float", "ptq")),
+    "tflite": (tflite, ("ptq",)),
+}
+
+
+def through(name: str, chosen: tuple[str, ...] = tuple(STEPS)) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A network through all steps: the name of each, and what came of it."""
+    with tempfile.TemporaryDirectory(prefix="strangers-") as folder:
+        one, states = Subject(name, Path(folder)), dict[str, str]()
+        for step, (work, needs) in STEPS.items():
+            if step not in chosen:
+                continue
+            if any(states.get(need) != "ok" for need in needs):
+                cell: dict[str, Any] = {"state": "not reached"}
+            else:
+                try:
+                    cell = {"state": "ok", **work(one)}
+                except Refusal as refusal:
+                    cell = {"state": "refused" if step in DOOR else "finding", "line": first_line(refusal)}
+                except Exception as error:  # whatever a step meets: that is what is looked for
+                    cell = {"state": "finding", "line": f"{type(error).__name__}: {first_line(error)}"}
+            states[step] = cell["state"]
+            yield step, cell
+
+
+def main(name: str, file: str) -> None:
+    torch.set_num_threads(1)
+    with Path(file).open("w", encoding="utf-8") as kept:
+        for step, cell in through(name):
+            print(json.dumps([step, cell]), file=kept, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
