@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,8 @@ def train_on_grid(one: Subject) -> dict[str, Any]:
     batches = training_batches(Pixels(one.data), one.data.part(TRAIN), 8, recipe, Epoch(0, 0, 0))
     for _, batch in zip(range(QAT_STEPS), batches, strict=False):
         optimiser.zero_grad()
+        # As the loop gives them to a network that cannot take its own layout of memory.
+        batch = replace(batch, images=batch.images.contiguous())
         total = scheme.step(batch, 0.0, torch.Generator().manual_seed(0))["student"]
         total.backward()
         optimiser.step()
