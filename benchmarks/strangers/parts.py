@@ -1,4 +1,4 @@
-"""What the constructs are made of that torch has no module for."""
+"""Modules of the constructs: those that torch does not have."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from torch import fx, nn
 
 from benchmarks.strangers.subject import Subject, settle_norms
 from pipeline.artifacts import checkpoint, onnx_file, tflite_file
+from pipeline.artifacts.comparison import TOLERANCE, compare
 from pipeline.artifacts.onnx_file import Deployed
 from pipeline.data.batches import Epoch, Pixels, training_batches
 from pipeline.data.decoded import TRAIN
@@ -33,11 +34,12 @@ from pipeline.quantization.grid import convert
 from pipeline.recipe.schema import Quantize
 from pipeline.schemes.offline import offline
 from pipeline.stages.check import try_int8
-from pipeline.stages.export import TOLERANCE, compare
 from targets.convert.target_file import derived
 from targets.errors import Refusal, first_line
-from targets.quantize import quantize as foreign
-from targets.runner.backends import backend
+from targets.limits import Budgets
+from targets.quantize.images import Part
+from targets.quantize.quantize import Order, Quantizer
+from targets.runner.backends import REFERENCE, backend
 from targets.spec.profile import Profile, read_profile
 
 QAT_STEPS, CUT_STEPS = 3, 4
@@ -61,12 +63,12 @@ def float_export(one: Subject) -> dict[str, Any]:
     deployed = Deployed(one.made["model"], "nchw-float32")
     onnx_file.write(deployed, one.contract, OPSET, path)
     one.made["float"] = path
-    return {"apart": compared(deployed, path, one, TOLERANCE["float"])}
+    return {"apart": compared(deployed, path, one, "float")}
 
 
-def compared(deployed: nn.Module, path: Path, one: Subject, tolerance: float) -> float:
+def compared(deployed: Deployed, path: Path, one: Subject, kind: str) -> float:
     """What export itself compares, as a share of the answers' reach."""
-    found = compare(deployed, path, one.contract, one.data, tolerance)
+    found = compare(deployed, path, one.contract, one.data, kind)
     return float(found["largest"] / max(found["logits_reach"], 1e-9))
 
 
@@ -106,7 +108,8 @@ def train_on_grid(one: Subject) -> dict[str, Any]:
         optimiser.zero_grad()
         # As the loop gives them to a network that cannot take its own layout of memory.
         batch = replace(batch, images=batch.images.contiguous())
-        total = scheme.step(batch, 0.0, torch.Generator().manual_seed(0))["student"]
+        (phase,) = scheme.phases(0.0)
+        total = phase.losses(batch, torch.Generator().manual_seed(0))["student"]
         total.backward()
         optimiser.step()
     if not total.isfinite():
@@ -134,7 +137,7 @@ def exported(one: Subject) -> onnx.ModelProto:
         path = one.folder / "int8.onnx"
         deployed = Deployed(convert(one.made["grid"]), "nchw-float32")
         onnx_file.write(deployed, one.contract, OPSET, path)
-        one.made["export apart"] = compared(deployed, path, one, 1.0)
+        one.made["export apart"] = compared(deployed, path, one, "int8")
         one.made["int8"] = onnx.load(path)
     return one.made["int8"]
 
@@ -154,11 +157,8 @@ def on(target: str, model: onnx.ModelProto, one: Subject, expected: NDArray[np.f
     file = derived(model, "int8", profile, [])
     path, options = one.folder / f"{target}.onnx", {"threads": 1, "precision": "int8"}
     onnx.checker.check_model(file.model, full_check=True)
-    onnx.save(file.model, path)
+    apart = distance(expected, exactly(file.model, path, one))
     facts = backend(profile.backend).build(str(path), options, str(one.folder / "engine.onnx"))
-    run = backend("onnxruntime").load(str(path), {"threads": 1, "exact": True})
-    found = run({one.contract.input: one.test_images})[one.contract.output]
-    apart = distance(expected, found)
     own = distance(one.made["float answers"], expected)
     if not apart["apart"] <= max(APART, 2 * own["apart"]):
         raise ValueError(
@@ -185,19 +185,18 @@ def foreign_file(one: Subject) -> dict[str, Any]:
     """The float file as a stranger's: a grid of its own by calibration, placed for ONNX Runtime."""
     images = one.folder / "images.npy"
     np.save(images, one.data.images[one.data.part(TRAIN)])
-    model = onnx.load(one.made["float"])
-    prepared = foreign.Prepared(model, one.contract, images, images, None, one.data.facts.classes)
-    order = foreign.Order(one.made["float"], images, [profile_of("cpu")])
-    made = foreign.quantized(prepared, order)
-    session = foreign_session(made, one)
-    found = on("cpu", made, one, session)
-    return {**found, "apart": distance(one.made["float answers"], session)["apart"]}
+    order = Order(one.made["float"], images, [profile_of("cpu")])
+    quantizer = Quantizer(onnx.load(one.made["float"]), one.contract, order)
+    made = quantizer.files(Part(images, None), Budgets({}))["int8"]
+    expected = exactly(made, one.folder / "foreign.onnx", one)
+    found = on("cpu", made, one, expected)
+    return {**found, "apart": distance(one.made["float answers"], expected)["apart"]}
 
 
-def foreign_session(model: onnx.ModelProto, one: Subject) -> NDArray[np.float32]:
-    path = one.folder / "foreign.onnx"
+def exactly(model: onnx.ModelProto, path: Path, one: Subject) -> NDArray[np.float32]:
+    """A file's answers, operator by operator; it is written to ``path``."""
     onnx.save(model, path)
-    run = backend("onnxruntime").load(str(path), {"threads": 1, "exact": True})
+    run = backend(REFERENCE).load(str(path), {"threads": 1, "exact": True})
     return run({one.contract.input: one.test_images})[one.contract.output]
 
 
@@ -206,7 +205,7 @@ def tflite(one: Subject) -> dict[str, Any]:
     graph: fx.GraphModule = convert(one.made["grid"], fold=False)
     deployed = Deployed(graph, "nchw-float32")
     tflite_file.write(deployed, one.contract, True, path)
-    return {"apart": compared(deployed, path, one, TOLERANCE["int8"])}
+    return {"apart": compared(deployed, path, one, "int8")}
 
 
 # A step, what it does, and the steps whose work it needs.
