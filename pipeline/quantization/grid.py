@@ -17,10 +17,9 @@ from torch import Tensor, fx, nn
 
 from pipeline.quantization.capture import tensor_at
 from pipeline.quantization.policy import CHOOSING, WEIGHTED, is_exit, moves, rounded
+from targets.convert.grid import SMALLEST, STEPS
 from targets.quantize.histogram import Histogram
 
-STEPS = 127  # -127 … 127: -128 is left out, because two of them overflow 16 bits on some Arm cores
-SMALLEST = torch.finfo(torch.float32).eps  # of a scale: a tensor of zeros has one too
 decomposed = torch.ops.quantized_decomposed
 
 

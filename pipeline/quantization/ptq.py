@@ -11,8 +11,9 @@ from pipeline.data.batches import plain_batches
 from pipeline.data.decoded import TRAIN, Decoded
 from pipeline.models.tapped_model import Model
 from pipeline.quantization.capture import capture
-from pipeline.quantization.grid import STEPS, insert_grid, roundings, switch
+from pipeline.quantization.grid import insert_grid, roundings, switch
 from pipeline.quantization.writes import check_writes
+from targets.convert.grid import STEPS
 from targets.errors import Refusal
 from targets.quantize.histogram import Histogram
 

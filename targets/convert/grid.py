@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from targets.errors import Refusal
 
-STEPS = 127
+STEPS = 127  # -127 … 127: -128 is left out, because two of them overflow 16 bits on some Arm cores
+SMALLEST = float(np.finfo(np.float32).eps)  # of a scale: a tensor of zeros has one too
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,15 @@ def scalar(value: ir.Value | None) -> float | None:
     return float(found.reshape(())) if found is not None and found.size == 1 else None
 
 
-SHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout")
-PARTS = ("Slice", "Split", "Gather", "Expand", "MaxPool", "GlobalMaxPool")
+SHAPES = (
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Identity",
+)  # all values, in another shape
+PARTS = ("Slice", "Split", "Gather", "Expand", "MaxPool", "GlobalMaxPool", "Dropout")
 MEANS = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 UNIT = ("Sigmoid", "HardSigmoid", "Softmax")  # from 0 to 1
 # The lowest value of each: of x·clip(x/6 + 1/2, 0, 1) at -1.5, of x·Φ(x) at -0.7518; of x·sigmoid(x) at -1.2785.

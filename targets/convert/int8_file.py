@@ -13,8 +13,9 @@ from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 
 from targets.convert.forms import FORMS, Form
 from targets.convert.grid import array, lift, reads
+from targets.convert.pairs import constant, dequantize, dequantize_constant, insert_behind
 from targets.convert.placement import WEIGHTED, Placement
-from targets.convert.rewrites import constant, rewrite
+from targets.convert.rewrites import rewrite
 from targets.convert.rules import Rules
 
 BIAS_LIMIT = 2**30  # of a bias in 32 bits: leaves room for the sum that it is added to
@@ -58,26 +59,22 @@ def write_pairs(placement: Placement) -> None:
             kept[root] = quantize(root, placement)
         for reader, position in uses:
             factor = placement.grid[value].factor / placement.grid[root].factor
-            dequantize(kept[root], factor, reader, position, placement.graph)
+            scale = np.float32(float(kept[root].scale) * factor)
+            parts = kept[root].value, constant(placement.graph, f"{value.name}/scale", scale), kept[root].zero
+            dequantize(placement.graph, reader, position, parts)
     for node in placement.int8:
-        if node.op_type in ("Add", "Mul") and node not in dissolved(placement):
+        if node.op_type in ("Add", "Mul") and node not in placement.dissolved:
             quantize_constants(node, placement)
         if placement.rules.bias and node.op_type in WEIGHTED:
             quantize_bias(node, placement.graph)
 
 
-def dissolved(placement: Placement) -> set[ir.Node | None]:
-    """Products with a constant that only change what bytes are read as."""
-    return {value.producer() for value in placement.source}
-
-
 def readers_of_bytes(value: ir.Value, placement: Placement) -> list[tuple[ir.Node, int]]:
-    """Who reads a tensor dequantized: everybody where it is made in int8, else the operators in int8."""
-    gone = dissolved(placement)
+    """The readers that read a tensor dequantized: all where it is made in int8, else the operators in int8."""
     return [
         (use.node, use.idx)
         for use in value.uses()
-        if use.node not in gone
+        if use.node not in placement.dissolved
         and (value in placement.in_bytes or value in placement.source or use.node in placement.int8)
     ]
 
@@ -95,21 +92,8 @@ def quantize(value: ir.Value, placement: Placement) -> Kept:
         nodes.append(ir.node("Clip", [nodes[0].outputs[0], least, top], name=f"{value.name}/clip"))
     for node in nodes:
         node.outputs[0].name = f"{node.name}d"
-    maker = value.producer()
-    if maker is None:
-        graph.insert_before(graph[0], nodes)
-    else:
-        graph.insert_after(maker, nodes)
+    insert_behind(graph, value, nodes)
     return Kept(nodes[-1].outputs[0], scale, zero_value)
-
-
-def dequantize(kept: Kept, factor: float, reader: ir.Node, position: int, graph: ir.Graph) -> None:
-    name = f"{reader.name}/input_{position}"
-    scale = constant(graph, f"{name}/scale", np.float32(float(kept.scale) * factor))
-    back = ir.node("DequantizeLinear", [kept.value, scale, kept.zero], name=name)
-    back.outputs[0].name = name
-    graph.insert_before(reader, back)
-    reader.replace_input_with(position, back.outputs[0])
 
 
 def quantize_constants(node: ir.Node, placement: Placement) -> None:
@@ -120,7 +104,7 @@ def quantize_constants(node: ir.Node, placement: Placement) -> None:
             scale, zero = span(values.astype(np.float32), placement.form)
             ends = np.iinfo(placement.form.kind)
             held = np.clip(np.round(values / scale) + int(zero), ends.min, ends.max).astype(zero.dtype)
-            constant_in_bytes(node, position, held, scale, zero, placement.graph)
+            dequantize_constant(placement.graph, node, position, held, scale, zero)
 
 
 def span(values: NDArray[np.float32], form: Form) -> tuple[np.float32, Any]:
@@ -129,26 +113,6 @@ def span(values: NDArray[np.float32], form: Form) -> tuple[np.float32, Any]:
         return np.float32(max(-low, high, 1e-9) / ends.max), form.kind(0)
     scale = np.float32(max(high - low, 1e-9) / 255)
     return scale, form.kind(ends.min + round(-low / float(scale)))
-
-
-def constant_in_bytes(
-    node: ir.Node,
-    position: int,
-    held: NDArray[Any],
-    scale: Any,
-    zero: Any,
-    graph: ir.Graph,
-    axis: int | None = None,
-) -> None:
-    name = f"{node.name}/constant_{position}"
-    parts = [
-        constant(graph, f"{name}/{part}", what)
-        for part, what in (("bytes", held), ("scale", scale), ("zero", zero))
-    ]
-    back = ir.node("DequantizeLinear", parts, {} if axis is None else {"axis": axis}, name=name)
-    back.outputs[0].name = name
-    graph.insert_before(node, back)
-    node.replace_input_with(position, back.outputs[0])
 
 
 def quantize_bias(node: ir.Node, graph: ir.Graph) -> None:
@@ -171,8 +135,8 @@ def quantize_bias(node: ir.Node, graph: ir.Graph) -> None:
         column = coarser.reshape(-1, *[1] * (held.ndim - 1))
         fewer = np.round(held / column).astype(held.dtype)
         axis = weight.attributes.get_int("axis", 1)
-        constant_in_bytes(node, 1, fewer, (scales * coarser).astype(np.float32), zero, graph, axis)
+        dequantize_constant(graph, node, 1, fewer, (scales * coarser).astype(np.float32), zero, axis)
         products = products * coarser
     whole = np.round(bias / products).astype(np.int32)
     zeros = np.zeros(products.shape, np.int32)
-    constant_in_bytes(node, 2, whole, products.astype(np.float32), zeros, graph, 0)
+    dequantize_constant(graph, node, 2, whole, products.astype(np.float32), zeros, 0)

@@ -12,13 +12,13 @@ import numpy as np
 import onnx_ir as ir
 
 from targets.convert.forms import Form
-from targets.convert.grid import Grid, array, scalar
-from targets.convert.rewrites import has_bytes
+from targets.convert.grid import SHAPES, Grid, array, scalar
+from targets.convert.pairs import has_bytes
 from targets.convert.rules import Rules
+from targets.runner.backends import ort
 
 WEIGHTED = ("Conv", "Gemm")
-HEAVY = (*WEIGHTED, "ConvTranspose", "MatMul")
-BIJECTIVE = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")
+HEAVY = (*ort.HEAVY, "ConvTranspose")
 SLACK = 1e-5  # of a range: a scale is rounded to float32
 
 
@@ -32,6 +32,9 @@ class Placement:
     form: Form
     source: dict[ir.Value, ir.Value] = field(default_factory=dict)  # a tensor → the one whose bytes it has
     ceiling: dict[ir.Value, float] = field(default_factory=dict)  # the highest number that bytes may hold
+    dissolved: dict[ir.Node, None] = field(
+        default_factory=dict
+    )  # products that only change what bytes are read as
     int8: dict[ir.Node, None] = field(default_factory=dict)
     in_bytes: dict[ir.Value, None] = field(default_factory=dict)
     multiplied: dict[ir.Value, None] = field(default_factory=dict)  # by weights
@@ -64,7 +67,7 @@ class Placement:
             elif factor is not None:
                 self.grid[node.outputs[0]] = replace(known, factor=known.factor * factor)
         for node in reversed(self.graph):
-            if node.op_type in BIJECTIVE and node.outputs[0] in self.grid and node.inputs[0] is not None:
+            if node.op_type in SHAPES and node.outputs[0] in self.grid and node.inputs[0] is not None:
                 self.grid.setdefault(node.inputs[0], self.grid[node.outputs[0]])
 
     def factor(self, node: ir.Node) -> float | None:
@@ -76,14 +79,10 @@ class Placement:
         """No pair before an activation that the runtime computes inside the operator before it."""
         for value in list(self.grid):
             readers = value.consumers()
-            if (
-                value.producer() is not None
-                and readers
-                and all(self.is_activation(one, value) for one in readers)
-            ):
+            if value.producer() is not None and readers and all(map(self.is_activation, readers)):
                 del self.grid[value]
 
-    def is_activation(self, reader: ir.Node, value: ir.Value) -> bool:
+    def is_activation(self, reader: ir.Node) -> bool:
         """Whether a reader is an activation, or the product x · sigmoid(x) that makes one."""
         if reader.op_type == "Mul" and self.rules.swallowed:
             first, second = reader.inputs
@@ -136,6 +135,7 @@ class Placement:
             return False
         if self.factor(node) is not None and first in self.in_bytes:
             self.source[node.outputs[0]] = self.source.get(first, first)
+            self.dissolved[node] = None
             return True
         if node.op_type in self.rules.carry:
             return first in self.in_bytes

@@ -7,7 +7,6 @@ positive constant gets none, because the bytes stay and only what they are read 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from targets.convert.grid import STEPS, Grid, Range, array, reads, scalar
+from targets.convert.pairs import constant, has_bytes
 
 GELU_SLOPE = 1.702
 Rewrite = Callable[[ir.Node, ir.Graph, Grid], None]
@@ -127,12 +127,6 @@ def transposed(value: ir.Value) -> ir.Value | None:
     return source if has_bytes(source) else None
 
 
-def has_bytes(weight: ir.Value | None) -> bool:
-    """Whether a weight is a constant in int8, dequantized."""
-    maker = weight.producer() if weight is not None else None
-    return maker is not None and maker.op_type == "DequantizeLinear" and array(maker.inputs[0]) is not None
-
-
 class Nodes:
     """New nodes in place of one; a call makes a node and gives its output."""
 
@@ -163,18 +157,6 @@ class Nodes:
         if old in grid:
             grid[by] = grid.pop(old)
         ir.convenience.replace_nodes_and_values(self.graph, self.old, [self.old], self.made, [old], [by])
-
-
-def constant(graph: ir.Graph, name: str, values: Any) -> ir.Value:
-    """A new initializer; its name gets a number where another has it."""
-    if name in graph.initializers:
-        name = next(f"{name}_{n}" for n in itertools.count(1) if f"{name}_{n}" not in graph.initializers)
-    tensor = ir.tensor(values, name=name)
-    value = ir.Value(
-        name=name, shape=ir.Shape(np.shape(values)), type=ir.TensorType(tensor.dtype), const_value=tensor
-    )
-    graph.register_initializer(value)
-    return value
 
 
 REWRITES: dict[str, Rewrite] = {

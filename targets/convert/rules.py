@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CARRY = frozenset(
-    ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Slice", "Split", "MaxPool")
-)
+from targets.convert.grid import SHAPES
+
+CARRY = frozenset((*SHAPES, "Slice", "Split", "MaxPool"))
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 
-from targets.convert.grid import STEPS, array, reads
-from targets.convert.rewrites import constant
+from targets.convert.grid import SMALLEST, STEPS, array, reads
+from targets.convert.pairs import constant, dequantize, dequantize_constant, insert_behind
 from targets.quantize.policy import weight_of
-
-SMALLEST = np.finfo(np.float32).eps  # of a scale: a channel of zeros has one too
 
 
 def exchange(
@@ -38,15 +36,9 @@ def exchange(
         scale = constant(graph, f"{name}/scale", np.float32(step))
         stored = ir.node("QuantizeLinear", [values[name], scale, zero], name=f"{name}/quantize")
         stored.outputs[0].name = f"{name}/quantized"
-        maker = values[name].producer()
-        if maker is None:
-            graph.insert_before(graph[0], stored)
-        else:
-            graph.insert_after(maker, stored)
+        insert_behind(graph, values[name], [stored])
         for use in readers[name]:
-            back = ir.node("DequantizeLinear", [stored.outputs[0], scale, zero], name=f"{name}/dequantize")
-            graph.insert_before(use.node, back)
-            use.node.replace_input_with(use.idx, back.outputs[0])
+            dequantize(graph, use.node, use.idx, (stored.outputs[0], scale, zero))
     RemoveUnusedNodesPass()(made)
     NameFixPass()(made)
     proto: onnx.ModelProto = ir.to_proto(made)
@@ -61,16 +53,13 @@ def quantize_weight(node: ir.Node, weight: ir.Value, graph: ir.Graph) -> None:
         return
     turned = node.op_type == "MatMul" or (node.op_type == "Gemm" and not node.attributes.get_int("transB", 0))
     held, scales = in_bytes(np.ascontiguousarray(values.T) if turned else values)
-    name = f"{node.name}/weight"
-    parts = {"bytes": held, "scale": scales, "zero": np.zeros(scales.shape, np.int8)}
-    inputs = [constant(graph, f"{name}/{part}", what) for part, what in parts.items()]
-    nodes = [ir.node("DequantizeLinear", inputs, {"axis": 0}, name=name)]
+    dequantize_constant(graph, node, 1, held, scales, np.zeros(scales.shape, np.int8), axis=0)
     if node.op_type == "MatMul":
-        nodes.append(ir.node("Transpose", nodes[0].outputs, {"perm": [1, 0]}, name=f"{name}/turned"))
+        back = ir.node("Transpose", [reads(node, 1)], {"perm": [1, 0]}, name=f"{node.name}/weight")
+        graph.insert_before(node, back)
+        node.replace_input_with(1, back.outputs[0])
     elif turned:
         node.attributes["transB"] = ir.AttrInt64("transB", 1)
-    graph.insert_before(node, nodes)
-    node.replace_input_with(1, nodes[-1].outputs[0])
 
 
 def in_bytes(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

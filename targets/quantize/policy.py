@@ -11,21 +11,21 @@ from fnmatch import fnmatch
 
 import onnx_ir as ir
 
-from targets.convert.grid import array, scalar
+from targets.convert.grid import SHAPES, array, scalar
 from targets.convert.placement import clip_bounds
 from targets.convert.rules import UNARY
 from targets.errors import Refusal
+from targets.runner.backends.ort import HEAVY
 
 NAMED = 6  # nodes in a message
 SUMS = ("Add", "Sub")
 FLOWING = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean", *UNARY)
-SHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")
 NORMS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization")
 
 
 def weight_of(node: ir.Node) -> ir.Value | None:
     """The constant that a convolution or a linear layer multiplies by."""
-    place = 1 if node.op_type in ("Conv", "Gemm", "MatMul") else None
+    place = 1 if node.op_type in HEAVY else None
     value = node.inputs[place] if place is not None else None
     return value if array(value) is not None else None
 
