@@ -19,8 +19,9 @@ from torch import Tensor, fx
 from pipeline.artifacts.onnx_file import Deployed
 from pipeline.data.batches import plain_batches
 from pipeline.data.decoded import VALIDATION, Decoded
+from targets.convert.graph import with_outputs
 from targets.errors import Refusal
-from targets.runner.backends import backend
+from targets.runner.backends import REFERENCE, backend
 from targets.spec.contract import Contract
 
 COMPARED = 64
@@ -29,7 +30,7 @@ TOLERANCE = {"float": 1e-4, "int8": 0.1}  # of the logits' reach
 SHAKEN = 1e-6  # of a pixel: about ten times float32's resolution
 TIMES = 4  # as far as shaking takes torch from itself
 FEWER = 0.1  # equal answers: so many fewer than shaking leaves
-READERS = {"onnx": "onnxruntime", "tflite": "litert"}
+READERS = {"onnx": REFERENCE, "tflite": "litert"}
 aten = torch.ops.aten
 Answers = NDArray[np.float32]
 
@@ -103,11 +104,10 @@ def first_parting(deployed: Deployed, path: Path, contract: Contract, data: Deco
     ours.run(torch.from_numpy(raw))
     model = onnx.load(path)
     nodes = [node for node in model.graph.node if node.op_type == "Conv"]
-    model.graph.output.extend(onnx.ValueInfoProto(name=node.output[0]) for node in nodes)
     with tempfile.TemporaryDirectory(prefix="retort-") as folder:
         opened = Path(folder) / "opened.onnx"
-        onnx.save(model, opened)
-        found = backend("onnxruntime").load(str(opened), {"threads": 1, "exact": True})({contract.input: raw})
+        onnx.save(with_outputs(model, [node.output[0] for node in nodes]), opened)
+        found = backend(REFERENCE).load(str(opened), {"threads": 1, "exact": True})({contract.input: raw})
     for node, mine in zip(nodes, ours.seen.values(), strict=False):
         apart = float(np.abs(found[node.output[0]] - mine).max())
         if apart > TOLERANCE[kind] * float(np.abs(mine).max()):

@@ -98,7 +98,7 @@ def answer_in(mode: str, network: nn.Module, size: int, where: str) -> Any:
     try:
         with torch.no_grad():
             answer = trial(torch.full((2, 3, size, size), 0.5))
-    except Exception as error:  # whatever somebody's own code raises
+    except Exception as error:  # a user's code may raise anything
         line = first_line(error)
         raise Refusal(f"{where}: in {mode} the network fails on images of {size}x{size}: {line}") from None
     new = sorted(set(trial.state_dict()) - before)

@@ -109,7 +109,7 @@ def folded(model: Model, size: int) -> tuple[Model | None, str]:
         with torch.no_grad():
             fold(made.network)
             apart = furthest(whole(images), made.double().eval()(images))
-    except Exception as error:  # whatever somebody's own code raises
+    except Exception as error:  # a user's code may raise anything
         return None, f"its training branches are not folded: {type(error).__name__}: {first_line(error)}"
     finally:
         torch.set_default_dtype(before)

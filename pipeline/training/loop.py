@@ -178,7 +178,7 @@ class Run:
         return training_batches(self.pixels, self.indices, self.settings.batch, self.settings, shown, *ranks)
 
     def step(self, batch: Batch, progress: float, draws: torch.Generator) -> Tensor:
-        """The phases of one step, in order; the sum of their losses, which nobody waits for."""
+        """The phases of one step, in order; the sum of their losses, on the device: to read it would wait for it."""
         batch = replace(batch, images=batch.images.contiguous(memory_format=self.layout))
         total = torch.zeros((), device=self.device)
         for phase in self.scheme.phases(progress):

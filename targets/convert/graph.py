@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,6 +140,18 @@ def opset_of(model: onnx.ModelProto) -> OperatorSetIdProto:
         if entry.domain in OWN_DOMAIN:
             return entry  # type: ignore[no-any-return]
     raise Refusal("the model does not say which opset of ONNX it is written in; export it again")
+
+
+def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """A copy that also answers the named tensors; those that have a type in the model keep it."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    there = {value.name for value in (*copy.graph.input, *copy.graph.output)}
+    known = {value.name: value for value in copy.graph.value_info}
+    copy.graph.output.extend(
+        known.get(name) or onnx.ValueInfoProto(name=name) for name in names if name not in there
+    )
+    return copy
 
 
 def every_graph(graph: GraphProto) -> Iterator[GraphProto]:

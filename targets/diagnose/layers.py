@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from targets.convert.graph import with_outputs
 from targets.devices.base import Local
 from targets.devices.connect import open_device
 from targets.errors import Unmeasurable
@@ -47,18 +48,11 @@ def exposed(model: onnx.ModelProto) -> onnx.ModelProto:
 
     The grids stay between the layers, so a runtime fuses them as in the file itself.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    inferred = onnx.shape_inference.infer_shapes(copy).graph
-    known = {value.name: value for value in (*inferred.value_info, *inferred.output)}
-    constants = {tensor.name for tensor in copy.graph.initializer}
-    nodes = copy.graph.node
+    constants = {tensor.name for tensor in model.graph.initializer}
+    nodes = model.graph.node
     grids = [node for node in nodes if node.op_type == "QuantizeLinear" and node.input[0] not in constants]
-    there = {value.name for value in copy.graph.output}
-    for node in grids or [node for node in nodes if node.op_type in HEAVY]:
-        if node.output[0] not in there:
-            copy.graph.output.append(known[node.output[0]])
-    return copy
+    shown = grids or [node for node in nodes if node.op_type in HEAVY]
+    return with_outputs(onnx.shape_inference.infer_shapes(model), [node.output[0] for node in shown])
 
 
 def layers(given: Given) -> list[Parting]:

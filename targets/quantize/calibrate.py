@@ -9,25 +9,22 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from targets.convert.graph import with_outputs
 from targets.convert.grid import STEPS
 from targets.errors import Refusal
 from targets.quantize.exchange import exchange
 from targets.quantize.histogram import LIMITS, Histogram
+from targets.runner.backends.ort import session_options
 from targets.spec.contract import Contract
+
+ALL_CORES = 0  # as ONNX Runtime counts threads
 
 
 def histograms(
     model: onnx.ModelProto, names: Sequence[str], fed: Iterable[NDArray[Any]], contract: Contract
 ) -> dict[str, Histogram]:
     """What each named tensor holds, an image at a time. Raises Refusal for what is not a number."""
-    opened = onnx.ModelProto()
-    opened.CopyFrom(model)
-    there = {value.name for value in opened.graph.input} | {value.name for value in opened.graph.output}
-    known = {value.name: value for value in opened.graph.value_info}
-    for name in names:
-        if name not in there:
-            opened.graph.output.append(known.get(name) or onnx.ValueInfoProto(name=name))
-    run, found = session(opened), {name: Histogram() for name in names}
+    run, found = session(with_outputs(model, names)), {name: Histogram() for name in names}
     asked = [name for name in names if name != contract.input]
     for image in fed:
         try:
@@ -43,12 +40,10 @@ def histograms(
 
 
 def session(model: onnx.ModelProto, exact: bool = False) -> Any:
+    """On all cores; ``exact``: operator by operator."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if exact:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options = session_options({"threads": ALL_CORES, "exact": exact})
     return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
 
 

@@ -6,9 +6,6 @@ as older exporters spell them, is put together here.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -17,8 +14,10 @@ from targets.convert.graph import opset_of
 from targets.convert.grid import reads, scalar
 from targets.convert.rewrites import Nodes
 from targets.errors import Refusal, first_line
+from targets.runner.backends.ort import optimized, session_options
 
 OPSET = 20  # the first with GELU; pairs with a scale for each channel need 13
+SILENT = 4  # what fails is said once, by the refusal
 CLOSE = 1e-3  # of constants such as 0.7071, which exporters write with few digits
 
 
@@ -30,7 +29,10 @@ def cleaned(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     try:
         if opset_of(model).version < OPSET:
             model = onnx.version_converter.convert_version(model, OPSET)
-        model = optimised(model)
+        # Its basic passes keep to ONNX's own operators.
+        options = session_options({"threads": 1})
+        options.log_severity_level = SILENT
+        model = onnx.load_from_string(optimized(model.SerializeToString(), "BASIC", options))
     except Refusal:
         raise
     except Exception as error:  # of two libraries' own kinds
@@ -42,19 +44,6 @@ def cleaned(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     ir.passes.common.RemoveUnusedNodesPass()(made)
     proto: onnx.ModelProto = ir.to_proto(made)
     return proto
-
-
-def optimised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """What ONNX Runtime's passes make of a model that keep to ONNX's own operators."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 4
-    with tempfile.TemporaryDirectory(prefix="retort-") as folder:
-        options.optimized_model_filepath = str(Path(folder) / "clean.onnx")
-        onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-        return onnx.load(options.optimized_model_filepath)
 
 
 def join_activation(node: ir.Node, graph: ir.Graph) -> None:

@@ -32,7 +32,7 @@ from targets.quantize.images import Part, Parts, split
 from targets.quantize.policy import rounded
 from targets.quantize.sensitivity import kept_float
 from targets.report.table import compose, target_table, write_report
-from targets.runner.__main__ import Images
+from targets.runner.images import Images
 from targets.spec.contract import Contract, infer_contract, read_contract
 from targets.spec.profile import Profile
 from targets.verdict import judge, settled

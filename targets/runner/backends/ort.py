@@ -44,8 +44,6 @@ def session_options(options: dict[str, Any]) -> Any:
 
 def build(model: str, options: dict[str, Any], engine: str) -> dict[str, Any]:
     """Copy the file; the facts are the operators that run after ONNX Runtime's own fusions."""
-    import onnxruntime
-
     shutil.copyfile(model, engine)
     if is_ort(engine):
         return {}  # fused when it was made
@@ -53,13 +51,20 @@ def build(model: str, options: dict[str, Any], engine: str) -> dict[str, Any]:
         import onnx
     except ImportError:
         return {}  # a device needs no onnx; the host that has it can tell the operators
+    fused = onnx.load_from_string(optimized(model, "EXTENDED", session_options(options)))
+    return counted(fused.graph.node)
+
+
+def optimized(model: str | bytes, level: str, chosen: Any) -> bytes:
+    """The ONNX file of a model as ONNX Runtime's passes up to a level leave it."""
+    import onnxruntime
+
+    chosen.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, "ORT_ENABLE_" + level)
     with tempfile.TemporaryDirectory() as folder:
-        optimized = os.path.join(folder, "optimized.onnx")
-        chosen = session_options(options)
-        chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        chosen.optimized_model_filepath = optimized
+        chosen.optimized_model_filepath = os.path.join(folder, "optimized.onnx")
         onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"])
-        return counted(onnx.load(optimized).graph.node)
+        with open(chosen.optimized_model_filepath, "rb") as file:
+            return file.read()
 
 
 def counted(nodes: Iterable[Any]) -> dict[str, Any]:

@@ -124,7 +124,7 @@ CODE: dict[str, tuple[str, str, str, set[str]]] = {
     ),
     "how images are decoded": ("targets/image_folder.py", "BILINEAR", "BICUBIC", ALL),
     "the grid": (
-        "pipeline/quantization/grid.py",
+        "targets/convert/grid.py",
         "STEPS = 127",
         "STEPS = 9",
         {"check", *CUT} - {"prune", "evaluate"},

@@ -1,4 +1,4 @@
-"""retort quantize on small files: what is asked, what is written, and its wrong inputs."""
+"""retort quantize on small files: its verdict, the files that it writes, and its wrong inputs."""
 
 from __future__ import annotations
 

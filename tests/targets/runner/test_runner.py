@@ -18,8 +18,8 @@ import pytest
 from numpy.typing import NDArray
 
 from targets.devices.base import RUNNER
-from targets.runner.__main__ import Images
 from targets.runner.backends import BACKENDS, backend
+from targets.runner.images import Images
 
 FILES = sorted(RUNNER.rglob("*.py"))
 RUNTIMES = {"onnxruntime", "openvino", "tensorrt", "cuda", "ai_edge_litert"}

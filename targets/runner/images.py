@@ -1,0 +1,40 @@
+"""The images that a model is asked, as its contract wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+
+class Images:
+    """Images from an .npy file, read a batch at a time and never held whole."""
+
+    def __init__(self, path: str, feed: dict[str, Any]) -> None:
+        self.path, self.layout = path, feed["layout"]
+        self.mean, self.std = (np.array(feed[name], np.float32) for name in ("mean", "std"))
+        mapped = np.load(path, mmap_mode="r")
+        self.shape, self.offset = mapped.shape, mapped.offset
+        if mapped.dtype != np.uint8:
+            raise ValueError(f"{path}: images are {mapped.dtype}, not uint8")
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def batch(self, start: int, count: int) -> Any:
+        """Images start … start + count, as the model's contract wants them."""
+        count = min(count, len(self) - start)
+        one = int(np.prod(self.shape[1:]))
+        raw = np.fromfile(self.path, np.uint8, one * count, offset=self.offset + start * one)
+        images = raw.reshape((count,) + tuple(self.shape[1:]))
+        if self.layout == "nhwc-uint8":
+            return images
+        floats = images.astype(np.float32) / np.float32(255)
+        if len(self.mean):
+            floats = (floats - self.mean) / self.std
+        return np.ascontiguousarray(floats.transpose(0, 3, 1, 2))
+
+    def batches(self, size: int) -> Iterator[Any]:
+        for start in range(0, len(self), size):
+            yield self.batch(start, size)
