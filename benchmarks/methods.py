@@ -37,6 +37,7 @@ from pipeline.models.feature_levels import find_levels
 from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import Model, Outputs
 from pipeline.recipe.schema import Distill, Training
+from pipeline.schemes.base import Setup
 from pipeline.schemes.offline import offline
 from pipeline.schemes.supervised import Supervised
 from pipeline.training import loop
@@ -226,7 +227,7 @@ def one(protocol: Protocol, data: Decoded, teacher: Parts, method: str, seed: in
     recipe = Distill.model_validate({**protocol.training(protocol.epochs, seed), **used})
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            scheme = offline(student, student, [teacher.like], data, recipe, method, Path(scratch))
+            scheme = offline(Setup(student, student, [teacher.like], data, recipe, method, Path(scratch)))
             scheme.guides[0].teacher = teacher
             run = loop.Run(scheme, data, recipe.training, Path(scratch) / "run.pt")
             for epoch in range(recipe.epochs):

@@ -13,7 +13,7 @@ import onnx
 from pipeline.engine.stage import Stage
 from pipeline.engine.store import Store
 from pipeline.plan import Plan, Variant
-from pipeline.recipe.schema import Recipe, teacher_names
+from pipeline.recipe.recipe import Recipe, teacher_names
 from targets.budgets.evidence import TestSet
 from targets.bundle.bundle import Bundle
 from targets.measuring.candidate import Candidate
@@ -93,9 +93,8 @@ def read_test_set(folder: Path) -> tuple[TestSet, list[dict[str, Any]]]:
     facts = read_json(folder / "networks.json")
     names = [name for name in (*teacher_names(facts), "student", "pruned") if name in facts]
     logits = {name: np.load(folder / f"{name}.npy") for name in names}
-    test_set = TestSet(
-        np.load(folder / "labels.npy"), tuple(facts["classes"]), {"teacher": logits["teacher"]}
-    )
+    references = {name: logits[name] for name in ("teacher",) if name in logits}
+    test_set = TestSet(np.load(folder / "labels.npy"), tuple(facts["classes"]), references)
     return test_set, [network_table(name, facts[name], logits[name], test_set) for name in names]
 
 

@@ -14,7 +14,7 @@ from pipeline.engine.stage import ensure
 from pipeline.engine.store import Store
 from pipeline.plan import plan
 from pipeline.recipe.read import read_recipe
-from pipeline.recipe.schema import Recipe
+from pipeline.recipe.recipe import Recipe
 from targets.bundle.bundle import Bundle, write_bundle
 from targets.bundle.prove import prove, report_of
 from targets.devices.address import check_device

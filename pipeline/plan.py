@@ -15,7 +15,8 @@ from pipeline.data.content import folder_digest
 from pipeline.engine.job import CODE, without_files
 from pipeline.engine.stage import Input, Stage
 from pipeline.models.names import catalogue_entries
-from pipeline.recipe.schema import Data, Distill, Network, Recipe
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.schema import Data, Distill, Network
 from pipeline.user_code import code_files, is_factory, packages_of
 from targets.budgets.evidence import Method
 from targets.spec.profile import Profile
@@ -66,9 +67,9 @@ def plan(recipe: Recipe, folder: Path, profile: Profile, known: Path, device: st
     Raises Refusal for images or code that cannot be found.
     """
     data, check, teachers, student = first_stages(recipe, folder, known)
-    networks = {"student": student}
+    networks, above = {"student": student}, teachers or {"teacher": student}
     if recipe.prune is not None:
-        networks["pruned"] = pruned(recipe, profile, device, data, teachers, student)
+        networks["pruned"] = pruned(recipe, profile, device, data, above, student)
     formats = ["onnx"]
     if profile.format == "tflite" and find_spec("litert_torch"):  # without it the report says what is missing
         formats.append("tflite")
@@ -79,9 +80,9 @@ def plan(recipe: Recipe, folder: Path, profile: Profile, known: Path, device: st
         calibrated = stage("calibrate", calibration, {"data": data, "student": network}, edits)
         checkpoints: dict[Method, Stage] = {"": network, "ptq": calibrated}
         if recipe.quantize.method == "qat":
-            parents = {"data": data, **teachers, "student": network, "calibrated": calibrated}
+            parents = {"data": data, **above, "student": network, "calibrated": calibrated}
             settings = recipe.quantize.model_dump(mode="json", exclude={"calibration", "method"})
-            uses = edits | losses_of(recipe.quantize)
+            uses = edits | taught_by(recipe.quantize)
             checkpoints["qat"] = stage("quantize", settings, parents, uses, trains=True)
         for method, checkpoint in checkpoints.items():
             parents = {"data": data, "checkpoint": checkpoint}
@@ -109,7 +110,7 @@ def first_stages(recipe: Recipe, folder: Path, known: Path) -> tuple[Stage, Stag
         settings,
         {"data": data, **teachers},
         own.inputs,
-        own.uses.union({"drop", "fold"}, losses_of(recipe.distill), *(one.uses for one in outside.values())),
+        own.uses.union({"drop", "fold"}, taught_by(recipe.distill), *(one.uses for one in outside.values())),
         own.packages.union(*(one.packages for one in outside.values())),
         trains=True,
     )
@@ -124,7 +125,7 @@ def check_stage(recipe: Recipe, data: Stage, sections: Mapping[str, Outside]) ->
         one.settings for name, one in sections.items() if name not in ("student", "teacher")
     ]
     tasks = [task for task in (recipe.distill, recipe.quantize, recipe.prune) if task is not None]
-    uses = [losses_of(task) for task in tasks]
+    uses = [taught_by(task) for task in tasks]
     if recipe.prune is not None:
         uses.append(frozenset({recipe.prune.criterion}))
     return Stage(
@@ -146,7 +147,7 @@ def pruned(
     target = {"profile": profile.model_dump(mode="json"), "device": device} if goal == "latency" else None
     settings = {"multiple": profile.channel_multiple, "target": target}
     settings["prune"] = recipe.prune.model_dump(mode="json")
-    uses = losses_of(recipe.prune) | {recipe.prune.criterion, goal}
+    uses = taught_by(recipe.prune) | {recipe.prune.criterion, goal}
     return stage("prune", settings, {"data": data, **teachers, "student": student}, uses, trains=True)
 
 
@@ -168,8 +169,11 @@ def export_settings(profile: Profile, form: str) -> dict[str, Any]:
     return {**settings, "opset": profile.opset} if form == "onnx" else settings
 
 
-def losses_of(task: Distill) -> frozenset[str]:
-    return frozenset(loss.name for loss in task.loss)
+def taught_by(task: Distill) -> frozenset[str]:
+    """The entries of catalogues that a section names: its scheme, its losses, and networks among the arguments."""
+    named = (value if isinstance(value, list) else [value] for value in task.scheme.arguments.values())
+    networks = [catalogue_entries(one) for values in named for one in values if isinstance(one, str)]
+    return frozenset({task.scheme.name, *(loss.name for loss in task.losses)}).union(*networks)
 
 
 def outside_network(section: Network, folder: Path) -> Outside:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, get_args
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -58,9 +58,15 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def keys_at(model: type[BaseModel], place: list[str]) -> Iterable[str]:
+    """The keys of the table at a place; a table may stand in a list, or be left out."""
     for part in place:
         if part in model.model_fields:
-            inner = model.model_fields[part].annotation
-            if isinstance(inner, type) and hasattr(inner, "model_fields"):
-                model = inner
+            model = next(tables_in(model.model_fields[part].annotation), model)
     return model.model_fields
+
+
+def tables_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and hasattr(annotation, "model_fields"):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from tables_in(inner)

@@ -228,6 +228,28 @@ budgets = {{ drop_vs_float = 50 }}
     assert set(candidates) == {"float", "int8", "int8-ptq"}
 
 
+def test_without_a_teacher_peers_teach_and_the_float_student_teaches_its_int8(
+    folder: Path, whole: Done
+) -> None:
+    text = """
+version = 1
+data = { folder = "photos", size = 32, test = 0.3 }
+student = "pipeline:build"
+distill = { epochs = 4, lr = 0.02, scheme = { name = "mutual", peers = ["student", "resnet8"] } }
+quantize = { epochs = 1, lr = 1e-3 }
+budgets = { drop_vs_float = 50 }
+"""
+    (folder / "alone.toml").write_text(text)
+    done = retort(folder, "alone", "alone.toml")
+    assert done.returncode == 0, done.stderr
+    assert tensors(folder, "alone", "teach") == {}
+    (notes,) = (folder / "alone" / "objects").glob("distill-*/history.json")
+    assert set(json.loads(notes.read_text())["training"]["others"]) == {"peer 1", "peer 2"}
+    made = report(folder, "alone")
+    assert set(made["targets"][0]["candidates"]) == {"float", "int8", "int8-ptq"}  # type: ignore[index]
+    assert [one["name"] for one in made["networks"]] == ["student"]  # type: ignore[index]
+
+
 def strip(taught: bytes) -> bytes:
     """A kept model's tensors under the network's own names, as a user has them."""
     return save({name.removeprefix("network."): tensor for name, tensor in load(taught).items()})

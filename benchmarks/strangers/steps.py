@@ -32,6 +32,7 @@ from pipeline.pruning.channels import changed, cuts, resize, shapes_of
 from pipeline.quantization import ptq
 from pipeline.quantization.grid import convert
 from pipeline.recipe.schema import Quantize
+from pipeline.schemes.base import Setup
 from pipeline.schemes.offline import offline
 from pipeline.stages.check import try_int8
 from targets.convert.target_file import derived
@@ -99,7 +100,7 @@ def train_on_grid(one: Subject) -> dict[str, Any]:
     """A few steps with the float network as the teacher, as the stage's scheme takes them."""
     grid, teacher = copy.deepcopy(one.made["grid"]), copy.deepcopy(one.made["model"])
     recipe = Quantize(method="qat", batch=8, lr=1e-4)
-    scheme = offline(grid, teacher, [teacher], one.data, recipe, "quantize", one.folder)
+    scheme = offline(Setup(grid, teacher, [teacher], one.data, recipe, "quantize", one.folder))
     grid.train()
     parameters = [p for p in grid.parameters() if p.requires_grad]
     optimiser, total = torch.optim.SGD(parameters, recipe.lr), torch.zeros(())

@@ -28,6 +28,7 @@ from pipeline.models.tapped_model import Model
 from pipeline.plan import plan
 from pipeline.recipe.read import read_recipe
 from pipeline.recipe.schema import Distill, Training
+from pipeline.schemes.base import Setup
 from pipeline.schemes.offline import offline
 from pipeline.schemes.supervised import Supervised
 from pipeline.training import loop
@@ -57,7 +58,7 @@ def student(teacher: Model, data: Decoded, path: str, seed: int, epochs: int) ->
     torch.manual_seed(seed)
     learner = network("resnet8", data)
     with tempfile.TemporaryDirectory() as scratch:
-        scheme = offline(learner, learner, [teacher], data, recipe, "distill", Path(scratch))
+        scheme = offline(Setup(learner, learner, [teacher], data, recipe, "distill", Path(scratch)))
         run = loop.Run(scheme, data, recipe.training, Path(scratch) / "run.pt")
         run.history.compiled = compiled
         run.hasten()

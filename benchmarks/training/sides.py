@@ -18,6 +18,7 @@ from benchmarks.training import plain
 from pipeline.compute import distributed
 from pipeline.data.decoded import TEST, TRAIN, Decoded
 from pipeline.recipe.schema import Distill
+from pipeline.schemes.base import Setup
 from pipeline.schemes.offline import Offline, offline
 from pipeline.training import loop
 from targets.runner.environment import memory_peak
@@ -31,7 +32,7 @@ def scheme_of(spec: dict[str, Any], data: Decoded, scratch: Path, **more: Any) -
     teacher, student = (network(name, spec["classes"]) for name in spec["pair"])
     settings = {"epochs": EPOCHS, "batch": spec["batch"], "lr": 0.05, "loss": METHODS[spec["method"]], **more}
     recipe = Distill.model_validate(settings)
-    return offline(student, student, [teacher], data, recipe, "distill", scratch), recipe
+    return offline(Setup(student, student, [teacher], data, recipe, "distill", scratch)), recipe
 
 
 def ours(spec: dict[str, Any], data: Decoded, scratch: Path, **more: Any) -> Iterator[int]:

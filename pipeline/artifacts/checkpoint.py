@@ -28,7 +28,8 @@ from pipeline.models.tapped_model import Model
 from pipeline.models.training_only import auxiliary_modules, drop, fold, folded
 from pipeline.pruning.channels import resize
 from pipeline.quantization.ptq import prepare
-from pipeline.recipe.schema import Network, teacher_names
+from pipeline.recipe.recipe import teacher_names
+from pipeline.recipe.schema import Network
 from pipeline.user_code import only_reading
 from targets.errors import Refusal, unknown
 
@@ -119,6 +120,15 @@ def begin(section: Network, facts: Facts, inputs: Mapping[str, Path], where: str
     )
     model = Model(network, mean, std, taps, found.head, found.exact)
     return Begun(described, model, fitted, built.notes)
+
+
+def fresh(section: Network, facts: Facts, inputs: Mapping[str, Path], name: str) -> Model:
+    """A network to train beside a recipe's, fresh: one of the same kind ("student"), or another by its name."""
+    chosen = Network(network=name)
+    if name == "student":
+        chosen = section.model_copy(update={"weights": None})
+        inputs = {name: path for name, path in inputs.items() if name != "weights"}
+    return begin(chosen, facts, inputs, f"peer {name}").model
 
 
 def path_of(inputs: Mapping[str, Path]) -> str:

@@ -1,4 +1,4 @@
-"""``retort targets | methods | networks | datasets | budgets``: what there is to name in a recipe."""
+"""``retort targets | methods | schemes | networks | datasets | budgets``: what there is to name in a recipe."""
 
 from __future__ import annotations
 
@@ -48,6 +48,36 @@ def methods(name: Annotated[str | None, typer.Argument(help="One method, in full
         table.add_row(name, entry.kind, f"{entry.weight:.3g}", line, entry.paper, entry.cost)
     # Into a file or a pipe, each method stays on its line.
     Console(width=None if sys.stdout.isatty() else 300).print(table)
+
+
+def schemes(name: Annotated[str | None, typer.Argument(help="One scheme, in full.")] = None) -> None:
+    """Who learns from whom: the schemes that a section's ``scheme`` can name; with a name, all about it.
+
+    Example: retort schemes mutual
+    """
+    import inspect
+
+    from pipeline.schemes import SCHEMES
+    from targets.errors import unknown
+
+    if name is None:
+        for name, entry in SCHEMES.items():
+            print(f"{name:<14} {(inspect.getdoc(entry.make) or '').splitlines()[0]}")
+        return
+    if name not in SCHEMES:
+        raise unknown("scheme", name, SCHEMES, "schemes")
+    entry = SCHEMES[name]
+    known = [p for p in inspect.signature(entry.make).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    line = "".join(f", {p.name} = {p.default!r}" for p in known)
+    print(f'scheme = {{ name = "{name}"{line} }}\n\n{inspect.getdoc(entry.make)}\n')
+    for what, said in (
+        ("source", entry.paper),
+        ("when", entry.when),
+        ("cost", entry.cost),
+        ("teacher", entry.teachers),
+        ("reads", ", ".join(sorted(entry.keys)) or "no key beyond how a network is trained"),
+    ):
+        print(f"{what:<9}{said}")
 
 
 def networks() -> None:

@@ -190,7 +190,7 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
 
 
 JUDGES = (gate.gate, quantize.quantize, gate.compare, gate.lock, gate.layers)
-LISTS = (lists.targets, lists.methods, lists.networks, lists.datasets, lists.budgets)
+LISTS = (lists.targets, lists.methods, lists.schemes, lists.networks, lists.datasets, lists.budgets)
 for command in (*JUDGES, *LISTS, machine.emulator, machine.doctor):
     app.command()(command)
 

@@ -35,6 +35,7 @@ CATALOGUES = (
     "pipeline.models.cifar",
     "pipeline.data.catalogue",
     "pipeline.pruning.criteria",
+    "pipeline.schemes",
     "pipeline.artifacts.checkpoint",
     "pipeline.stages.export",
     "pipeline.stages.prune",

@@ -6,7 +6,6 @@ networks' features when it learns something itself. A method in a recipe is a li
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from pipeline.hyperparameters import check_arguments
 from pipeline.losses.attention import ATTENTION
 from pipeline.losses.contrast import CONTRAST
 from pipeline.losses.flow import FLOW
@@ -48,8 +48,6 @@ LOSSES: dict[str, Entry] = {
 }
 
 Bound = Callable[[Step], Tensor]
-# What a recipe may write for a hyper-parameter, by its annotation.
-KINDS: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
 
 
 class Line(Protocol):
@@ -76,16 +74,7 @@ def bind(name: str, arguments: dict[str, Any], shapes: Shapes, where: str) -> Bo
     if name not in LOSSES:
         raise unknown("loss", name, LOSSES, where)
     loss = LOSSES[name].loss
-    known = {p.name: p for p in inspect.signature(loss).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    for key, value in arguments.items():
-        if key not in known:
-            raise unknown(f"hyper-parameter of {name}", key, known or ["none"], where)
-        wanted = KINDS[known[key].annotation]  # a table that is closed: an annotation is one of these words
-        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-            raise Refusal(f"{where}: {name}.{key} must be {known[key].annotation}, not {value!r}")
-    lacking = [key for key, p in known.items() if p.default is p.empty and key not in arguments]
-    if lacking:
-        raise Refusal(f"{where}: {name} needs {', '.join(lacking)}")
+    check_arguments(name, loss, arguments, where)
     try:
         return loss(shapes, **arguments) if isinstance(loss, type) else partial(loss, **arguments)
     except (ValueError, TypeError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.recipe.schema import Recipe
+from pipeline.recipe.recipe import Recipe
 from targets.errors import Refusal, explain, unknown
 
 VERSION = 1
@@ -62,7 +62,7 @@ def resolve_paths(recipe: Recipe, folder: Path, source: Path) -> Recipe:
     return recipe.model_copy(
         update={
             "data": real(recipe.data, "folder", "data"),
-            "teacher": real(recipe.teacher, "weights", "teacher"),
+            "teacher": recipe.teacher and real(recipe.teacher, "weights", "teacher"),
             "teachers": tuple(
                 real(one, "weights", f"teachers.{number}") for number, one in enumerate(recipe.teachers, 2)
             ),

@@ -1,4 +1,4 @@
-"""The recipe: one TOML file, checked whole at the door.
+"""The sections of a recipe, each checked at the door.
 
 What can be told without torch is told here (keys, types, ranges, files); names of networks and losses are
 resolved by the ``check`` stage, still before the first batch.
@@ -6,7 +6,6 @@ resolved by the ``check`` stage, still before the first batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,6 @@ from pydantic import (
 from pipeline.data.catalogue import DATASETS
 from pipeline.recipe.presets import filled
 from targets.errors import unknown
-from targets.limits import Budgets
 
 
 class Section(BaseModel):
@@ -166,10 +164,30 @@ class Loss(Section):
         return dict(self.model_extra or {})
 
 
+class SchemeLine(Section):
+    """Who learns from whom; what a scheme takes is checked against its signature."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
 class Distill(Training):
     epochs: int = Field(40, ge=0)
+    scheme: SchemeLine = Field(SchemeLine(name="offline"), description="who learns from whom: retort schemes")
     label_weight: NonNegativeFloat = Field(1.0, description="weight of the cross-entropy with the labels")
-    loss: tuple[Loss, ...] = (Loss(name="kd"),)
+    loss: tuple[Loss, ...] | None = Field(
+        None, description="what is learnt from each teacher; kd if not given"
+    )
     teachers: Literal["mean", "random"] = Field("mean", description="of several: all, or one drawn a batch")
     shares: tuple[PositiveFloat, ...] | None = Field(
         None, description="of several teachers; equal if not given"
@@ -181,6 +199,10 @@ class Distill(Training):
         if isinstance(value, dict) and "hard" in value:
             raise ValueError("the key hard is now called label_weight")
         return value
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        return (Loss(name="kd"),) if self.loss is None else self.loss
 
     @property
     def training(self) -> Training:
@@ -224,44 +246,3 @@ class Prune(Distill):
         if (self.macs is None) == (self.latency is None):
             raise ValueError("give one goal: macs or latency, a share of what it was")
         return self
-
-
-class Recipe(Section):
-    version: Literal[1]
-    data: Data
-    teacher: Teacher
-    teachers: tuple[Teacher, ...] = Field(
-        (), description="more teachers; the first is the budgets' reference"
-    )
-    student: Network
-    distill: Distill = Distill()
-    prune: Prune | None = None
-    quantize: Quantize = Quantize()
-    budgets: Budgets = Budgets({"drop_vs_float": 1.0})
-
-    @model_validator(mode="after")
-    def _student_taught(self) -> Recipe:
-        if self.distill.epochs == 0 and self.student.random:
-            raise ValueError(
-                "distill.epochs = 0 leaves a student with random weights; give student.weights, or epochs"
-            )
-        return self
-
-    @property
-    def all_teachers(self) -> dict[str, Teacher]:
-        """By the names of their stages: teacher, teacher 2, …"""
-        more = {f"teacher {number}": one for number, one in enumerate(self.teachers, 2)}
-        return {"teacher": self.teacher, **more}
-
-    @property
-    def trainings(self) -> dict[str, Training]:
-        """All that is trained, by the names of their sections or stages."""
-        quantize = {"quantize": self.quantize} if self.quantize.method == "qat" else {}
-        prune = {"prune": self.prune} if self.prune is not None else {}
-        sections = {**self.all_teachers, "distill": self.distill, **prune, **quantize}
-        return {name: section for name, section in sections.items() if section.epochs}
-
-
-def teacher_names(names: Iterable[str]) -> list[str]:
-    """The teachers among some names, in the recipe's order: "teacher 2" before "teacher 10"."""
-    return sorted((name for name in names if name.startswith("teacher")), key=lambda name: (len(name), name))

@@ -6,18 +6,23 @@ in their order: it sums a phase's losses, makes one backward pass, and steps the
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.data.batches import Batch
+from pipeline.data.decoded import Decoded
 from pipeline.models.split_model import Parts
-from pipeline.recipe.schema import Optimiser
+from pipeline.models.tapped_model import Model
+from pipeline.recipe.schema import Distill, Optimiser
+from targets.errors import Refusal
 
 
 @dataclass
@@ -82,6 +87,46 @@ class Scheme(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from such a state, whose tensors are in the processor's memory."""
         assert not state, "a scheme that keeps a state loads it too"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a scheme is made from: the recipe's section, its networks and its images."""
+
+    student: nn.Module  # what ships: a model in float, or its int8 grid
+    like: Model  # the student as a plain model, which has its feature levels
+    teachers: Sequence[Model]
+    data: Decoded
+    recipe: Distill
+    where: str  # the section's name, for errors and files
+    scratch: Path  # what a scheme may keep on disk while it trains
+    fresh: Callable[[str], Model] | None = None  # makes a network by its name, where the student is fresh too
+
+    def peer(self, name: str) -> Model:
+        """A further network that learns; "student" is one of the student's kind, of a trained one a copy in float."""
+        if self.fresh is not None:
+            return self.fresh(name)
+        if name != "student":
+            raise Refusal(
+                f'{self.where}.scheme: a peer of a trained student is a copy of it: write "student"'
+            )
+        return copy.deepcopy(self.like)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the catalogue of schemes: a function of a setup and hyper-parameters, and what a user must know."""
+
+    make: Callable[..., Scheme]
+    paper: str
+    when: str  # to use it, in a line
+    cost: str  # beside plain training of the student
+    teachers: Literal["needed", "optional", "none"]  # of the recipe
+    keys: frozenset[str]  # those of ``TAUGHT`` that it reads; another is refused where it is set
+
+
+# The keys of a section that say how a student is taught, beyond how a network is trained.
+TAUGHT = frozenset({"label_weight", "loss", "teachers", "shares", "replay"})
 
 
 @contextmanager

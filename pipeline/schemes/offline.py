@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.data.batches import Batch
-from pipeline.data.decoded import Decoded
 from pipeline.losses import Term, bind_losses, modules_of, shapes
 from pipeline.losses.step import Step
 from pipeline.models.split_model import Parts
-from pipeline.models.tapped_model import Model
-from pipeline.recipe.schema import Distill
-from pipeline.schemes.base import Phase, Player, Scheme
+from pipeline.schemes.base import TAUGHT, Entry, Phase, Player, Scheme, Setup
 from pipeline.schemes.supervised import hard_loss
 from pipeline.schemes.teacher_cache import Replayed
 from targets.errors import Refusal
@@ -100,31 +96,32 @@ class Offline(Scheme):
         return {"student": total}
 
 
-def offline(
-    student: nn.Module,
-    like: Model,
-    teachers: Sequence[Model],
-    data: Decoded,
-    recipe: Distill,
-    where: str,
-    scratch: Path,
-) -> Offline:
-    """The offline scheme of a recipe's section; ``like`` has the student's features, as a plain model.
-
-    What is replayed of the teachers is kept in ``scratch``.
-
-    Raises Refusal for a loss that there is not, or that cannot take these networks.
-    """
+def offline(setup: Setup) -> Offline:
+    """The student learns from the labels and, by the losses, from teachers that stay as they are."""
+    recipe, teachers, images = setup.recipe, setup.teachers, len(setup.data.labels)
     shares = recipe.shares or [1.0] * len(teachers)
     if len(shares) != len(teachers):
-        raise Refusal(f"{where}.shares: {len(shares)} shares for {len(teachers)} teachers; give one for each")
-    images = len(data.labels)
+        raise Refusal(
+            f"{setup.where}.shares: {len(shares)} shares for {len(teachers)} teachers; give one for each"
+        )
     guides = []
     for number, (teacher, share) in enumerate(zip(teachers, shares, strict=True)):
-        both = shapes(like, teacher, data.facts.size, images)
-        terms = bind_losses(recipe.loss, both, f"{where}.loss")
-        folder = scratch / f"{where} teacher {number}"
+        both = shapes(setup.like, teacher, setup.data.facts.size, images)
+        terms = bind_losses(recipe.losses, both, f"{setup.where}.loss")
+        folder = setup.scratch / f"{setup.where} teacher {number}"
         kept = Replayed(folder, images, both.classes, both.teacher_pooled) if recipe.replay else None
         guides.append(Guide(Parts(teacher, teacher, "teacher"), terms, share / sum(shares), kept))
-    draw = recipe.teachers == "random"
-    return Offline(Parts(student, like, "student"), guides, recipe.label_weight, recipe.label_smoothing, draw)
+    student = Parts(setup.student, setup.like, "student")
+    return Offline(student, guides, recipe.label_weight, recipe.label_smoothing, recipe.teachers == "random")
+
+
+OFFLINE = {
+    "offline": Entry(
+        offline,
+        "Hinton et al. 2015, arXiv 1503.02531",
+        "a trained teacher is there: the rule",
+        "a pass of each teacher a step; with replay, one of each teacher a view",
+        teachers="optional",
+        keys=TAUGHT,
+    )
+}

@@ -7,6 +7,9 @@ import copy
 import io
 import logging
 import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +19,7 @@ from pipeline.artifacts import checkpoint
 from pipeline.artifacts.checkpoint import Begun, Checkpoint
 from pipeline.artifacts.onnx_file import Deployed, write
 from pipeline.data import decoded
-from pipeline.data.batches import Epoch, Pixels, training_batches
+from pipeline.data.batches import Batch, Epoch, Pixels, training_batches
 from pipeline.data.decoded import TRAIN, Decoded
 from pipeline.engine.job import Job
 from pipeline.engine.store import write_json
@@ -25,8 +28,10 @@ from pipeline.pruning.channels import changed, cuts, resize, shapes_of
 from pipeline.pruning.criteria import CRITERIA, NEED_GRADIENTS
 from pipeline.quantization.grid import convert
 from pipeline.quantization.ptq import prepare, prove_equal
-from pipeline.recipe.schema import Network, Recipe, Teacher
-from pipeline.schemes.offline import offline
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.schema import Network, Teacher
+from pipeline.schemes import build
+from pipeline.schemes.base import Scheme, Setup
 from pipeline.training.optimisers import settle
 from targets.errors import Refusal, first_line, unknown
 from targets.progress import say
@@ -65,7 +70,9 @@ def run(job: Job) -> None:
     try_cut(recipe, left, data)
     try_int8(left, data, job.scratch)
     # Last: what a network keeps of a pass with gradients (in a hook, say) cannot be copied.
-    try_losses(recipe, student, teachers, data, job.scratch)
+    inputs = checkpoint.below(job.inputs, "student/")
+    fresh = partial(checkpoint.fresh, recipe.student, data.facts, inputs)
+    try_schemes(recipe, student, teachers, data, job.scratch, fresh)
     facts = {
         name: {"parameters": sum(p.numel() for p in model.parameters()), "taps": model.taps}
         for name, model in models.items()
@@ -73,22 +80,42 @@ def run(job: Job) -> None:
     write_json(job.out / "check.json", facts)
 
 
-def try_losses(recipe: Recipe, student: Model, teachers: list[Model], data: Decoded, scratch: Path) -> None:
-    """A few images through every loss of the recipe, at the times at which losses act."""
+def try_schemes(
+    recipe: Recipe,
+    student: Model,
+    teachers: list[Model],
+    data: Decoded,
+    scratch: Path,
+    fresh: Callable[[str], Model],
+) -> None:
+    """A few images through every phase of the recipe's schemes, at the times at which their losses act."""
+    setup = Setup(student, student, teachers, data, recipe.distill, "distill", scratch, fresh)
+    above = teachers or [copy.deepcopy(student)]
+    later = {"quantize": recipe.quantize, "prune": recipe.prune}
+    setups = [setup] + [
+        replace(setup, teachers=above, recipe=section, where=where, fresh=None)
+        for where, section in later.items()
+        if section is not None
+    ]
     pixels, few = Pixels(data), data.part(TRAIN)[:4]
-    tasks = {"distill": recipe.distill, "quantize": recipe.quantize, "prune": recipe.prune}
-    for where, task in tasks.items():
-        if task is not None:
-            scheme = offline(student, student, teachers, data, task, where, scratch)
-            batch = next(training_batches(pixels, few, task.batch, task, Epoch(0, 0, 0)))
+    for one, scheme in [(one, build(one)) for one in setups]:  # all made before a pass leaves its gradients
+        images = training_batches(pixels, few, one.recipe.batch, one.recipe, Epoch(0, 0, 0))
+        try_phases(scheme, next(scheme.source(images)), one.where)
+
+
+def try_phases(scheme: Scheme, batch: Batch, where: str) -> None:
+    """Raises Refusal where a loss cannot take these networks, or is no number."""
+    for progress in (0.0, 0.5, 0.99):  # not every loss acts at all times
+        for phase in scheme.phases(progress):
             try:
-                for progress in (0.0, 0.5, 0.99):  # not every loss acts at all times
-                    (phase,) = scheme.phases(progress)
-                    total = phase.losses(batch, torch.Generator())["student"]
-            except (ValueError, RuntimeError) as error:  # a loss that cannot take these networks
+                losses = phase.losses(batch, torch.Generator())
+            except (ValueError, RuntimeError) as error:
                 raise Refusal(f"{where}.loss: {first_line(error)}") from None
-            if not total.isfinite():
-                raise Refusal(f"{where}.loss: it is {total.item()} of the first images; look at its numbers")
+            for loss in losses.values():
+                if not loss.isfinite():
+                    raise Refusal(
+                        f"{where}.loss: it is {loss.item()} of the first images; look at its numbers"
+                    )
 
 
 def try_cut(recipe: Recipe, student: Model, data: Decoded) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 
 import torch
 
@@ -11,7 +12,8 @@ from pipeline.data import decoded
 from pipeline.engine.job import Job
 from pipeline.engine.store import write_json
 from pipeline.recipe.schema import Distill, Network
-from pipeline.schemes.offline import offline
+from pipeline.schemes import build
+from pipeline.schemes.base import Setup
 from pipeline.training import loop
 from targets.progress import say
 
@@ -23,8 +25,9 @@ def run(job: Job) -> None:
     teachers = checkpoint.load_teachers(job.parents)
     torch.manual_seed(recipe.seed)
     begun = checkpoint.begin(network, data.facts, job.inputs, "student")
-    scheme = offline(begun.model, begun.model, teachers, data, recipe, "distill", job.scratch)
-    history = loop.fit(scheme, data, recipe.training, job.scratch, "distill", job.resources.tensorboard)
+    fresh = partial(checkpoint.fresh, network, data.facts, job.inputs)
+    setup = Setup(begun.model, begun.model, teachers, data, recipe, "distill", job.scratch, fresh)
+    history = loop.fit(build(setup), data, recipe.training, job.scratch, "distill", job.resources.tensorboard)
     left = checkpoint.leave_training(begun.checkpoint, begun.model)
     if left.note:
         say(f"student: {left.note}")

@@ -28,7 +28,8 @@ from pipeline.models.tapped_model import Model
 from pipeline.pruning.channels import changed, cuts, resize, shapes_of
 from pipeline.pruning.criteria import NEED_GRADIENTS
 from pipeline.recipe.schema import Prune
-from pipeline.schemes.offline import offline
+from pipeline.schemes import build
+from pipeline.schemes.base import Setup
 from pipeline.search.latency_probe import PROBES, Probe
 from pipeline.training import loop
 from targets.errors import Refusal
@@ -58,8 +59,8 @@ def run(job: Job) -> None:
     student.load_state_dict(load(distributed.shared(tensors)))
     after = loop.look(student, data)
     teachers = checkpoint.load_teachers(job.parents)
-    scheme = offline(student, student, teachers, data, recipe, "prune", job.scratch)
-    history = loop.fit(scheme, data, recipe.training, job.scratch, "prune", job.resources.tensorboard)
+    setup = Setup(student, student, teachers, data, recipe, "prune", job.scratch)
+    history = loop.fit(build(setup), data, recipe.training, job.scratch, "prune", job.resources.tensorboard)
     checkpoint.save(job.out, described.edited(edit="cut", shapes=kept["shapes"]), student)
     validation = {"before": before, "cut": after, "trained": loop.look(student, data)}
     notes = {"cut": kept["reached"], "validation": validation, "training": asdict(history)}

@@ -14,7 +14,8 @@ from pipeline.data import decoded
 from pipeline.engine.job import Job
 from pipeline.engine.store import write_json
 from pipeline.recipe.schema import Quantize
-from pipeline.schemes.offline import offline
+from pipeline.schemes import build
+from pipeline.schemes.base import Setup
 from pipeline.training import loop
 
 
@@ -24,7 +25,9 @@ def run(job: Job) -> None:
     torch.manual_seed(recipe.seed)
     student, grid = checkpoint.load_model(job.parents["student"]), checkpoint.load(job.parents["calibrated"])
     teachers = checkpoint.load_teachers(job.parents)
-    scheme = offline(grid, student, teachers, data, recipe, "quantize", job.scratch)
-    history = loop.fit(scheme, data, recipe.training, job.scratch, "quantize", job.resources.tensorboard)
+    setup = Setup(grid, student, teachers, data, recipe, "quantize", job.scratch)
+    history = loop.fit(
+        build(setup), data, recipe.training, job.scratch, "quantize", job.resources.tensorboard
+    )
     checkpoint.save(job.out, checkpoint.read(job.parents["calibrated"]), grid)
     write_json(job.out / "history.json", {"training": asdict(history)})

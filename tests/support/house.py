@@ -33,6 +33,7 @@ ROOMS = (
     "targets.diagnose",
     "pipeline.engine",
     "pipeline.user_code",
+    "pipeline.hyperparameters",
     "pipeline.compute",
     "pipeline.data",
     "pipeline.models",

@@ -18,7 +18,7 @@ from pipeline.compute import distributed
 from pipeline.data.decoded import Decoded
 from pipeline.models.tapped_model import Model
 from pipeline.recipe.schema import Distill
-from pipeline.schemes.base import Scheme
+from pipeline.schemes.base import Scheme, Setup
 from pipeline.schemes.offline import offline
 from pipeline.schemes.supervised import Supervised
 from pipeline.training import loop
@@ -60,7 +60,7 @@ def without_statistics() -> Model:
 
 def distilled(data: Decoded, replay: int, folder: Path) -> Scheme:
     student, recipe = tiny.model(seed=1), Distill.model_validate({"loss": [{"name": "kd"}], "replay": replay})
-    return offline(student, student, [tiny.model(tiny.WIDE, seed=2)], data, recipe, "distill", folder)
+    return offline(Setup(student, student, [tiny.model(tiny.WIDE, seed=2)], data, recipe, "distill", folder))
 
 
 def scheme(wanted: dict[str, Any], data: Decoded, folder: Path) -> Scheme:

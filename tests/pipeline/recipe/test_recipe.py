@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from pipeline.cli.main import app
 from pipeline.recipe.presets import PRESETS
 from pipeline.recipe.read import BUILT_IN, read_recipe
-from pipeline.recipe.schema import Distill, Recipe, teacher_names
+from pipeline.recipe.recipe import Recipe, teacher_names
+from pipeline.recipe.schema import Distill
 from targets.errors import WRONG_INPUT, Refusal
 from targets.limits import BUDGETS
 
@@ -161,7 +162,7 @@ def test_a_wrong_recipe_is_refused_in_one_line(write: Write, text: str, words: l
     assert [word for word in words if word not in message] == []
 
 
-@pytest.mark.parametrize("key", ["version", "data", "teacher", "student"])
+@pytest.mark.parametrize("key", ["version", "data", "student"])
 def test_what_is_needed_and_missing_is_named(write: Write, key: str) -> None:
     with pytest.raises(Refusal, match=key):
         read_recipe(write("".join(line for line in RIGHT.splitlines(True) if not line.startswith(key))))

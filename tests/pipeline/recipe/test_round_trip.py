@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.recipe.schema import Recipe
+from pipeline.recipe.recipe import Recipe
 
 NAMES = st.sampled_from(["resnet8", "resnet20", "timm/vit_tiny", "mine.net:build"])
 ARGUMENTS = st.dictionaries(

@@ -18,6 +18,7 @@ from pipeline.recipe.schema import Training
 from pipeline.schemes.base import Player, held
 from pipeline.training import loop
 from support import tiny, toys
+from support.restated import divergence, entropy, furthest, set_rate
 from support.tiny import one_thread  # noqa: F401  (for every test here)
 
 STEPS = 3  # 27 training images in batches of 8
@@ -27,30 +28,6 @@ SETTINGS = {"momentum": 0.9, "weight_decay": 5e-4}
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Decoded:
     return tiny.write_set(tmp_path_factory.mktemp("set"), classes=tiny.CLASSES)
-
-
-def furthest(one: nn.Module, other: nn.Module) -> float:
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-    return max(float((mine - theirs).abs().max()) for mine, theirs in pairs)
-
-
-def log_shares(logits: Tensor) -> Tensor:
-    """ln of each row's e^z / Σ e^z."""
-    return logits - logits.exp().sum(1, keepdim=True).log()
-
-
-def entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return -log_shares(logits)[range(len(labels)), labels].mean()
-
-
-def divergence(target: Tensor, logits: Tensor) -> Tensor:
-    """KL of the target's shares from the logits'."""
-    return (log_shares(target).exp() * (log_shares(target) - log_shares(logits))).sum(1).mean()
-
-
-def set_rate(optimiser: optim.Optimizer, rate: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = rate
 
 
 @pytest.mark.parametrize("constant", [True, False])

@@ -19,6 +19,7 @@ from pipeline.models.tapped_model import Model
 from pipeline.plan import plan
 from pipeline.recipe.read import read_recipe
 from pipeline.recipe.schema import Distill, Loss
+from pipeline.schemes.base import Setup
 from pipeline.schemes.offline import Guide, Offline, offline
 from pipeline.training import loop
 from support import tiny
@@ -50,7 +51,15 @@ def test_every_method_trains_from_a_recipe(
     teacher = tiny.teacher_for(name)
     before, taught = tiny.state(student), tiny.state(teacher)
     scheme = offline(
-        student, like, [teacher], data, recipe(label_weight=0.0, loss=[{"name": name}]), "distill", tmp_path
+        Setup(
+            student,
+            like,
+            [teacher],
+            data,
+            recipe(label_weight=0.0, loss=[{"name": name}]),
+            "distill",
+            tmp_path,
+        )
     )
     history = loop.fit(scheme, data, tiny.training(epochs=1), tmp_path, name)
     assert math.isfinite(history.loss[0])
@@ -74,7 +83,7 @@ def test_kd_with_several_teachers_pulls_to_the_mean_of_their_soft_targets(
     student, guides = tiny.model(tiny.NARROW, seed=1), teachers(3)
     task = recipe(label_weight=0.0, shares=(1, 1, 2), loss=[{"name": "kd", "weight": 1.0}])
     scheme, batch = (
-        offline(student, student, guides, data, task, "distill", tmp_path),
+        offline(Setup(student, student, guides, data, task, "distill", tmp_path)),
         next(plain_batches(data, data.part(TRAIN), 6)),
     )
     ours = gradient(tiny.losses(scheme, batch, 0.5)["student"], student)
@@ -88,7 +97,7 @@ def test_kd_with_several_teachers_pulls_to_the_mean_of_their_soft_targets(
 def test_with_random_a_batch_has_one_teacher_drawn_by_share(data: Decoded, tmp_path: Path) -> None:
     student, guides = tiny.model(tiny.NARROW, seed=1), teachers(2)
     scheme = offline(
-        student, student, guides, data, recipe(teachers="random", shares=(3, 1)), "distill", tmp_path
+        Setup(student, student, guides, data, recipe(teachers="random", shares=(3, 1)), "distill", tmp_path)
     )
     for number, guide in enumerate(scheme.guides):
         guide.terms[:] = [Term(lambda step, number=number: torch.tensor(float(number)), 1.0, 0.0, 1.0)]
@@ -102,7 +111,7 @@ def test_with_random_a_batch_has_one_teacher_drawn_by_share(data: Decoded, tmp_p
 def test_shares_must_be_as_many_as_teachers(data: Decoded, tmp_path: Path) -> None:
     student = tiny.model(tiny.NARROW, seed=1)
     with pytest.raises(Refusal, match=r"distill\.shares: 2 shares for 1 teachers"):
-        offline(student, student, teachers(1), data, recipe(shares=(1, 1)), "distill", tmp_path)
+        offline(Setup(student, student, teachers(1), data, recipe(shares=(1, 1)), "distill", tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from pipeline.models.cifar import WideResNet
 from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import Model, Outputs
 from pipeline.recipe.schema import Distill
+from pipeline.schemes.base import Setup
 from pipeline.schemes.offline import Offline, offline
 from pipeline.schemes.teacher_cache import Replayed
 from pipeline.training import loop
@@ -98,7 +99,7 @@ def test_each_view_is_asked_about_once(data: Decoded, tmp_path: Path) -> None:
 def scheme(data: Decoded, folder: Path, **more: Any) -> Offline:
     student, guide = tiny.model(tiny.NARROW, seed=1), tiny.model(tiny.WIDE, seed=2)
     recipe = Distill.model_validate({"loss": [{"name": "kd"}], **more})
-    return offline(student, student, [guide], data, recipe, "distill", folder)
+    return offline(Setup(student, student, [guide], data, recipe, "distill", folder))
 
 
 def test_a_replayed_training_is_the_training_with_those_views(data: Decoded, tmp_path: Path) -> None:

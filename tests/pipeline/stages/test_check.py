@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="the networks are torch's")
 from torch import Tensor, nn
 
 from pipeline.data.decoded import Decoded
-from pipeline.recipe.schema import Recipe
+from pipeline.recipe.recipe import Recipe
 from pipeline.stages.check import try_cut, try_int8
 from support import tiny
 from support.tiny import one_thread  # noqa: F401  (for every test here)
