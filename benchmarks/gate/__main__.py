@@ -65,7 +65,7 @@ def main(
     if "idle" in chosen:  # what cannot be decided takes longest, so it comes last
         live(files, images, profile, Kept(work / "live idle.jsonl"), "idle", (BUDGET,), trials)
     table = evaluated(work, profile.seconds / LOOKS[-1])
-    table |= {"model": model.name, "size": contract.size, "run": finished(run)}
+    table |= {"model": model.name, "size": contract.size[0], "run": finished(run)}
     write(out, "gate", table, markdown(table))
     (out / "gate.svg").write_text(plot(table), encoding="utf-8")
     (out / "gate-traces.jsonl").write_text("\n".join(evidence(work)) + "\n", encoding="utf-8")

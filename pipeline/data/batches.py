@@ -26,7 +26,7 @@ class Mixed(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    images: Tensor  # (N, 3, H, W) float32 in 0..1
+    images: Tensor  # (N, C, H, W) float32 in 0..1
     labels: Tensor  # (N,) int64
     indices: Tensor  # (N,) int64, in the processor's memory
     view: int = 0  # the same image in the same view is the same pixels
@@ -62,7 +62,7 @@ class Pixels:
         self.colour = (255 * torch.tensor(data.facts.mean)).round().to(torch.uint8).to(device)
 
     def of(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """(N, H, W, 3) uint8 and (N,) int64; the processor does not wait for a GPU."""
+        """(N, H, W, C) uint8 and (N,) int64; the processor does not wait for a GPU."""
         there = self.send(torch.from_numpy(indices))
         found = self.send(fetch(self.far, indices)) if self.near is None else self.near[there]
         return found, self.labels[there]
@@ -105,7 +105,7 @@ def training_batches(
 def shown(
     pixels: Pixels, which: NDArray[np.int64], views: Views, rows: Tensor, cutout: int
 ) -> tuple[Tensor, Tensor]:
-    """Some rows of ``which`` in their views, (N, 3, H, W) in 0..1, not mixed yet; and their labels."""
+    """Some rows of ``which`` in their views, (N, C, H, W) in 0..1, not mixed yet; and their labels."""
     found, labels = pixels.of(which[rows.numpy()])
     own = views.of(rows).to(pixels.device)
     images = crop_and_flip(found, own.corners, own.mirrored)
@@ -137,5 +137,5 @@ def fetch(array: NDArray[np.generic], indices: NDArray[np.int64]) -> Tensor:
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """(N, H, W, 3) uint8 → (N, 3, H, W) float32 in 0..1; the memory stays channels last."""
+    """(N, H, W, C) uint8 → (N, C, H, W) float32 in 0..1; the memory stays channels last."""
     return images.permute(0, 3, 1, 2).float() / 255

@@ -18,6 +18,8 @@ from pydantic import (
     PositiveFloat,
     StrictInt,
     StrictStr,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -41,7 +43,13 @@ class Data(Section):
     factory: str | None = None
     arguments: dict[str, Any] = {}
     files: tuple[str, ...] = Field((), description="what the factory reads, from the recipe's folder")
-    size: int | None = Field(None, ge=8, le=1024, description="pixels a side")
+    size: tuple[int, int] | None = Field(None, description="pixels a side, or [height, width]")
+    channels: Literal["rgb", "grey"] = "rgb"
+    resize: int | tuple[int, int] | None = Field(
+        None,
+        description="what an image's shorter side is scaled to before its middle is cut, or [height, width]",
+    )
+    interpolation: Literal["bilinear", "bicubic"] | None = None
     test: float | None = Field(None, gt=0, lt=1, description="share of images, where no split is given")
     validation: float = Field(0.1, gt=0, lt=1, description="share of the training images")
     flip: bool | None = None
@@ -51,6 +59,19 @@ class Data(Section):
     @classmethod
     def _short(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("size", "resize", mode="before")
+    @classmethod
+    def _sides(cls, value: Any, info: ValidationInfo) -> Any:
+        """One number is a square's ``size``."""
+        pair = value if isinstance(value, (list, tuple)) else (value, value)
+        if value is None:
+            return None
+        if len(pair) != 2 or any(type(side) is not int or not 8 <= side <= 1024 for side in pair):
+            raise ValueError(
+                "write pixels from 8 to 1024, such as 224, or [height, width], such as [48, 192]"
+            )
+        return value if info.field_name == "resize" else tuple(pair)
 
     @model_validator(mode="after")
     def _one_source(self) -> Data:
@@ -112,8 +133,8 @@ class Network(Section):
     arguments: dict[str, Any] = {}
     files: tuple[str, ...] = Field((), description="what the factory reads, from the recipe's folder")
     weights: Path | None = Field(None, description=".safetensors, or .pth / .th read without pickle")
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = Field(None, description="a number a channel, in 0..1")
+    std: tuple[float, ...] | None = Field(None, description="a number a channel, in 0..1")
     taps: tuple[str, ...] | None = Field(None, description="modules whose outputs are the stages")
     output: StrictStr | StrictInt | None = Field(
         None, description="of several answers the logits: a field, a key or a position"

@@ -121,7 +121,7 @@ def offline(
     images = len(data.labels)
     guides = []
     for number, (teacher, share) in enumerate(zip(teachers, shares, strict=True)):
-        both = shapes(like, teacher, data.facts.size, images)
+        both = shapes(like, teacher, data.facts.shape, images)
         terms = bind_losses(recipe.loss, both, f"{where}.loss")
         folder = scratch / f"{where} teacher {number}"
         kept = Replayed(folder, images, both.classes, both.teacher_pooled) if recipe.replay else None

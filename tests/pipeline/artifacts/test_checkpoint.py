@@ -37,7 +37,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
         network="mine:narrow",
         arguments={"widths": list(tiny.NARROW)},
         classes=tiny.CLASSES,
-        size=tiny.SIDE,
+        shape=tiny.SHAPE,
         mean=tiny.MEAN,
         std=tiny.STD,
         taps=("layer1", "layer2", "layer3"),
@@ -109,7 +109,7 @@ def test_a_beginning_takes_the_data_s_facts_unless_told(tmp_path: Path) -> None:
     known = tiny.write_set(tmp_path).facts
     begun = begin(Network(network="resnet8"), known, {}, "student")
     described, model = begun.checkpoint, begun.model
-    assert (described.classes, described.size) == (3, tiny.SIDE)
+    assert (described.classes, described.shape) == (3, tiny.SHAPE)
     assert tuple(described.mean) == tiny.MEAN and tuple(described.std) == tiny.STD
     assert tuple(described.taps) == model.taps == ("layer1", "layer2", "layer3")
     assert model(tiny.pictures(2))[0].shape == (2, 3)
