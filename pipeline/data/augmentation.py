@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.data.boxes import erased_boxes, inside, pasted_boxes, random_crops, resized_crops
 from pipeline.data.decoded import Facts
 from targets.errors import Refusal
 
@@ -18,20 +19,35 @@ class Augmentation(Protocol):
     """What a recipe says of it."""
 
     @property
+    def crop_scale(self) -> tuple[float, float] | None: ...
+    @property
+    def trivialaugment(self) -> bool: ...
+    @property
+    def jitter(self) -> float: ...
+    @property
     def cutout(self) -> int: ...
     @property
+    def erasing(self) -> float: ...
+    @property
     def mixup(self) -> float: ...
+    @property
+    def cutmix(self) -> float: ...
 
 
 @dataclass(frozen=True)
 class Views:
     """Of N images."""
 
-    corners: Tensor  # (N, 2) int64: row and column where the crop begins
+    corners: Tensor  # (N, 2) int64: row and column where the crop of a padded image begins
     mirrored: Tensor  # (N,) bool
+    crops: Tensor | None = None  # (N, 4) int64: boxes that are scaled to the whole image, instead
+    choices: Tensor | None = None  # (N, 2) of TrivialAugment
+    jitters: Tensor | None = None  # (N, 6) of the colour jitter
     holes: Tensor | None = None  # (N, 2) int64: row and column of the middle of what is covered
+    erased: Tensor | None = None  # (N, 4) int64: boxes that are covered
     partners: Tensor | None = None  # (N,) int64: which other image is mixed in
     shares: Tensor | None = None  # (N,) float32: how much remains of the image itself
+    pasted: Tensor | None = None  # (N, 4) int64: boxes of the other image; of height 0 the whole is mixed in
 
     def of(self, rows: Tensor) -> Views:
         return self.each(lambda part: part[rows])
@@ -49,16 +65,80 @@ def draw(count: int, facts: Facts, settings: Augmentation, generator: torch.Gene
     if settings.cutout > min(sides):
         raise Refusal(f"cutout = {settings.cutout}: the images have {min(sides)} pixels a side; cover less")
     corners = positions([2 * (side // 8) + 1 for side in sides], count, generator)
-    mirrored = torch.rand(count, generator=generator) < half
-    holes = partners = shares = None
+    views = Views(corners, torch.rand(count, generator=generator) < half)
     if settings.cutout:
-        holes = positions(sides, count, generator)
-    if settings.mixup:
-        # Any image but itself; torch draws from a beta distribution with no generator of one's own.
-        partners = (torch.arange(count) + torch.randint(1, count, (count,), generator=generator)) % count
-        beta = np.random.default_rng(generator.initial_seed()).beta(settings.mixup, settings.mixup, count)
-        shares = torch.from_numpy(beta).float()
-    return Views(corners, mirrored, holes, partners, shares)
+        views = replace(views, holes=positions(sides, count, generator))
+    if settings.mixup or settings.cutmix:
+        views = replace(views, **mixtures(count, sides, settings, generator))
+    if settings.crop_scale:
+        views = replace(views, crops=random_crops(count, sides, settings.crop_scale, generator))
+    if settings.erasing:
+        views = replace(views, erased=erased_boxes(count, sides, settings.erasing, generator))
+    if settings.jitter:
+        from pipeline.data.colours import jitters
+
+        views = replace(views, jitters=jitters(count, settings.jitter, generator))
+    if settings.trivialaugment:
+        from pipeline.data.colours import trivial_choices
+
+        views = replace(views, choices=trivial_choices(count, generator))
+    return views
+
+
+def mixtures(
+    count: int, sides: tuple[int, int], settings: Augmentation, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Which other image goes into each, and how much; where both ways are asked for, each image gets one of them."""
+    # Any image but itself; torch draws from a beta distribution with no generator of one's own.
+    partners = (torch.arange(count) + torch.randint(1, count, (count,), generator=generator)) % count
+    alphas = {"mixup": settings.mixup, "cutmix": settings.cutmix}
+    betas = np.random.default_rng(generator.initial_seed())
+    shares = {
+        name: torch.from_numpy(betas.beta(alpha, alpha, count)).float()
+        for name, alpha in alphas.items()
+        if alpha
+    }
+    if "cutmix" not in shares:
+        return {"partners": partners, "shares": shares["mixup"]}
+    boxes, remaining = pasted_boxes(shares["cutmix"], sides, generator)
+    if "mixup" in shares:
+        whole = torch.rand(count, generator=generator) < 0.5
+        boxes = torch.where(whole[:, None], 0, boxes)
+        remaining = torch.where(whole, shares["mixup"], remaining)
+    return {"partners": partners, "shares": remaining, "pasted": boxes}
+
+
+def mix(images: Tensor, added: Tensor, shares: Tensor, boxes: Tensor | None) -> Tensor:
+    """Images (N, C, H, W), the other's share added to each; or the other's box, where there is one."""
+    mixed = torch.lerp(added, images, shares[:, None, None, None])
+    if boxes is None:
+        return mixed
+    other = inside(boxes, (images.shape[2], images.shape[3]))[:, None]
+    return torch.where(
+        (boxes[:, 2] * boxes[:, 3] > 0)[:, None, None, None], torch.where(other, added, images), mixed
+    )
+
+
+def augmented(images: Tensor, views: Views, cutout: int, colour: Tensor) -> Tensor:
+    """Images (N, H, W, C) uint8 in their views, on their device; not mixed yet."""
+    if views.crops is not None:
+        images = resized_crops(images, views.crops, views.mirrored)
+    else:
+        images = crop_and_flip(images, views.corners, views.mirrored)
+    if views.choices is not None:
+        from pipeline.data.colours import trivially_augmented
+
+        images = trivially_augmented(images, views.choices)
+    if views.jitters is not None:
+        from pipeline.data.colours import jittered
+
+        images = jittered(images, views.jitters)
+    if views.holes is not None:
+        images = cut_out(images, views.holes, cutout, colour)
+    if views.erased is not None:
+        covered = inside(views.erased, (images.shape[1], images.shape[2]))
+        images = torch.where(covered[..., None], colour, images)
+    return images
 
 
 def positions(ends: Sequence[int], count: int, generator: torch.Generator) -> Tensor:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.compute.accelerator import PROCESSOR, spare
-from pipeline.data.augmentation import Augmentation, Views, crop_and_flip, cut_out, draw
+from pipeline.data.augmentation import Augmentation, Views, augmented, draw, mix
 from pipeline.data.decoded import Decoded
 from targets.errors import Refusal
 
 
 class Mixed(NamedTuple):
-    """What mixup has added to each image of a batch. Source: Zhang et al. 2018, arXiv 1710.09412."""
+    """What mixup or CutMix has added to each image of a batch. Source: Zhang et al. 2018, arXiv 1710.09412."""
 
     labels: Tensor  # (N,) int64, of the other image
     shares: Tensor  # (N,) float32, of the image itself
@@ -83,7 +83,9 @@ def training_batches(
     rank: int = 0,
     ranks: int = 1,
 ) -> Iterator[Batch]:
-    """One epoch in random order, each image shifted by up to an eighth of its side and flipped if it may be.
+    """One epoch in random order, each image in a view of its own, as the settings say.
+
+    Where they say nothing it is shifted by up to an eighth of its side, and flipped if it may be.
 
     Of each batch a rank gets its own images, as many as any other. The rest that fills no batch is left out of
     this epoch, as batch statistics of a few images are noise.
@@ -98,7 +100,8 @@ def training_batches(
         if views.partners is not None and views.shares is not None:
             shares = views.shares[own].to(pixels.device)
             added, others = shown(pixels, which, views, views.partners[own], settings.cutout)
-            images, mixed = torch.lerp(added, images, shares[:, None, None, None]), Mixed(others, shares)
+            boxes = None if views.pasted is None else views.pasted[own].to(pixels.device)
+            images, mixed = mix(images, added, shares, boxes), Mixed(others, shares)
         yield Batch(images, labels, torch.from_numpy(which[own.numpy()]), epoch.view, mixed, epoch.unseen)
 
 
@@ -108,10 +111,7 @@ def shown(
     """Some rows of ``which`` in their views, (N, C, H, W) in 0..1, not mixed yet; and their labels."""
     found, labels = pixels.of(which[rows.numpy()])
     own = views.of(rows).to(pixels.device)
-    images = crop_and_flip(found, own.corners, own.mirrored)
-    if own.holes is not None:
-        images = cut_out(images, own.holes, cutout, pixels.colour)
-    return to_unit(images), labels
+    return to_unit(augmented(found, own, cutout, pixels.colour)), labels
 
 
 def whole(size: int, images: int, ranks: int) -> int:

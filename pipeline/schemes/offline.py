@@ -30,7 +30,7 @@ class Unclear:
     @classmethod
     def __torch_function__(cls, *_: Any) -> NoReturn:
         raise Refusal(
-            "distill.mixup: a mixed image has two labels, and a loss of the recipe looks at one; drop mixup,"
+            "distill.mixup, cutmix: a mixed image has two labels, and a loss of the recipe looks at one; drop them,"
             " or that loss"
         )
 
