@@ -140,8 +140,8 @@ class Registering(nn.Module):
     ("network", "words"),
     [
         (tiny.network(classes=5), r"answers \(2, 5\).* 4 classes"),
-        (nn.Sequential(nn.Conv2d(3, 4, 17)), "in training the network fails on images of 16x16: "),
-        (Picky(), "fails on images of 16x16: Wrong image height!"),
+        (nn.Sequential(nn.Conv2d(3, 4, 17)), "in training the network fails on images of 3x16x16: "),
+        (Picky(), "fails on images of 3x16x16: Wrong image height!"),
         (Registering(), "forward makes the tensor 'scale', .*; register it in __init__"),
     ],
 )

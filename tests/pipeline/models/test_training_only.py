@@ -136,7 +136,7 @@ def test_timm_s_branches_are_folded_and_built_again(name: str, had: int, has: in
     pytest.importorskip("timm", reason="an optional catalogue")
     model = model_of(build(f"timm/{name}", None, 3, {}, "here").network, 64)
     described = Checkpoint(
-        f"timm/{name}", {}, 3, 64, tiny.MEAN, tiny.STD, model.taps, model.head, model.exact
+        f"timm/{name}", {}, 3, (3, 64, 64), tiny.MEAN, tiny.STD, model.taps, model.head, model.exact
     )
     left = leave_training(described, model)
     assert (layers(model), layers(left.model)) == (had, has)
@@ -183,7 +183,16 @@ def test_auxiliary_heads_stay_behind(
     with torch.no_grad():
         expected = model(images)
     described = Checkpoint(
-        name, arguments, tiny.CLASSES, side, tiny.MEAN, tiny.STD, model.taps, model.head, model.exact, choice
+        name,
+        arguments,
+        tiny.CLASSES,
+        tiny.square(side),
+        tiny.MEAN,
+        tiny.STD,
+        model.taps,
+        model.head,
+        model.exact,
+        choice,
     )
     left = leave_training(described, model)
     assert list(left.checkpoint.edits) == [{"edit": "drop", "modules": modules}]

@@ -47,7 +47,7 @@ class Written:
 
     @property
     def contract(self) -> Contract:
-        return Contract(self.layout, tiny.SIDE, CLASSES)
+        return Contract(self.layout, (tiny.SIDE, tiny.SIDE), CLASSES)
 
     @property
     def proto(self) -> onnx.ModelProto:
