@@ -143,6 +143,8 @@ def augmented(images: Tensor, views: Views, cutout: int, colour: Tensor) -> Tens
 
 def positions(ends: Sequence[int], count: int, generator: torch.Generator) -> Tensor:
     """Rows and columns (count, 2), each below its end."""
+    if ends[0] == ends[1]:  # in one call, as ever: a seed's draws for square images are what they were
+        return torch.randint(0, ends[0], (count, 2), generator=generator)
     return torch.stack([torch.randint(0, end, (count,), generator=generator) for end in ends], 1)
 
 
