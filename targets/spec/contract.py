@@ -69,7 +69,9 @@ class Contract:
     def feed(self) -> dict[str, Any]:
         """What the runner needs of it."""
         names = ("layout", "input", "output", "mean", "std", "channels", "range")
-        return {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in names}
+        # Of bytes there is one range, which older files and ours do not name.
+        return found if self.layout == "nchw-float32" else {**found, "range": "0..255"}
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Contract:

@@ -63,6 +63,13 @@ def test_the_shape_is_height_then_width() -> None:
     assert CONTRACT.prepare(CONTRACT.black(2)).shape == (2, 1, 48, 192)
 
 
+def test_bytes_have_one_range_whoever_wrote_the_file() -> None:
+    """Or a foreign file could not be compared with ours, which do not name it."""
+    ours = Contract("nhwc-uint8", (8, 8), (), "x", "y")
+    foreign_file = infer_contract(foreign([FREE, 8, 8, 3], TensorProto.UINT8), "here", Said())
+    assert ours.feed() == foreign_file.feed()
+
+
 @pytest.mark.parametrize(
     ("shape", "kind", "said", "expected"),
     [
