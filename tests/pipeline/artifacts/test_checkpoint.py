@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.artifacts import checkpoint
 from pipeline.artifacts.checkpoint import Checkpoint, begin
+from pipeline.data import decoded
 from pipeline.models.cifar import NETWORKS
 from pipeline.recipe.schema import Network
 from pipeline.user_code import code_files
@@ -183,3 +184,16 @@ def build(num_classes, config):
     again.mkdir()
     checkpoint.save(again, checkpoint.read(kept), loaded)
     assert (again / "code" / "parts" / "net.py").read_text() == code
+
+
+def test_what_an_older_retort_wrote_of_square_images_is_read(described: Checkpoint, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, described, tiny.model())
+    table = json.loads((tmp_path / "checkpoint.json").read_text())
+    assert table.pop("shape") == list(tiny.SHAPE)
+    (tmp_path / "checkpoint.json").write_text(json.dumps({**table, "size": tiny.SIDE}))
+    assert checkpoint.read(tmp_path).shape == tiny.SHAPE
+    data = tiny.write_set(tmp_path / "set")
+    table = json.loads((tmp_path / "set" / "data.json").read_text())
+    del table["decoding"]
+    (tmp_path / "set" / "data.json").write_text(json.dumps({**table, "size": tiny.SIDE}))
+    assert decoded.read(tmp_path / "set").facts == data.facts
