@@ -153,8 +153,15 @@ def test_a_mixed_image_is_two_images_in_their_own_views(data: Decoded) -> None:
     assert compared > 10
 
 
-def test_two_ranks_share_a_batch_and_no_image_is_another_for_it(data: Decoded) -> None:
-    settings = {"mixup": 1.0, "cutout": 4}
+PHOTOGRAPHS = {
+    "crop_scale": (0.2, 1.0), "jitter": 0.4, "trivialaugment": True, "erasing": 0.5, "cutmix": 1.0
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 1.0, "cutout": 4}, PHOTOGRAPHS])
+def test_two_ranks_share_a_batch_and_no_image_is_another_for_it(
+    data: Decoded, settings: dict[str, Any]
+) -> None:
     whole, *halves = (one_epoch(data, *where, **settings) for where in ((0, 1), (0, 2), (1, 2)))
     for both, first, second in zip(whole, *halves, strict=True):
         joined = torch.cat([first.indices, second.indices]).argsort()
