@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from benchmarks import elsewhere
-from pipeline.artifacts.onnx_file import Deployed, write
+from pipeline.artifacts.onnx_file import Deployed, contract_for, write
 from pipeline.data.batches import plain_batches
 from pipeline.data.catalogue import OTHER
 from pipeline.data.decoded import TRAIN, Decoded, Facts
@@ -28,6 +28,7 @@ from pipeline.pruning.channels import cuts
 from pipeline.quantization.grid import convert
 from pipeline.quantization.ptq import calibrated
 from targets.errors import first_line
+from targets.image_folder import Decoding
 from targets.measuring.candidate import Candidate
 from targets.runner.backends import Precision, backend
 from targets.spec.contract import Contract
@@ -70,12 +71,12 @@ def subject(name: str) -> Subject:
     # Noise over a shade of its own, so that images differ as wholes too.
     shades = generator.integers(40, 216, (IMAGES, 1, 1, 3))
     noisy = shades + generator.normal(0, 40, (IMAGES, size, size, 3))
-    facts = Facts(tuple(map(str, range(classes))), size, False, OTHER.mean, OTHER.std)
+    facts = Facts(tuple(map(str, range(classes))), Decoding((size, size)), False, OTHER.mean, OTHER.std)
     images = noisy.clip(0, 255).astype(np.uint8)
     data = Decoded(images, np.zeros(IMAGES, np.int64), np.full(IMAGES, TRAIN, np.int8), facts)
     model = Model(network, facts.mean, facts.std, ())
     settle_norms(model, data)
-    return Subject(name, model.eval(), data, Contract("nchw-float32", size, facts.classes))
+    return Subject(name, model.eval(), data, contract_for("nchw-float32", facts))
 
 
 @torch.no_grad()
@@ -120,10 +121,10 @@ def halved(one: Subject, multiple: int) -> tuple[Model, float]:
     """A copy with half of the multiply-adds, as near as the channels' multiple lets it; the share reached."""
     model = copy.deepcopy(one.model)
     left = 1.0
-    for left in cuts(model, one.contract.size, "magnitude", multiple, None):
+    for left in cuts(model, one.data.facts.shape, "magnitude", multiple, None):
         if left <= SHARE:
             break
-    grey = torch.full((1, 3, one.contract.size, one.contract.size), 0.5)
+    grey = torch.full((1, *one.data.facts.shape), 0.5)
     settle_norms(model, one.data)
     return model.eval(), macs(model, grey) / macs(one.model, grey)
 

@@ -77,7 +77,7 @@ def main(
 def group(one: Subject, target: str, processes: int, seconds: float, bar: Bar) -> dict[str, Any]:
     """All candidates of one network on one runtime, in turns."""
     profile = read_profile(target)
-    head = {"network": one.name, "size": one.contract.size, "target": target, "backend": profile.backend}
+    head = {"network": one.name, "size": one.contract.size[0], "target": target, "backend": profile.backend}
     with tempfile.TemporaryDirectory(prefix="ladder-") as work, open_device("local") as device:
         made = make(one, profile, Path(work) / "made")
         bar.step(f"{one.name} for {target}: files made")

@@ -42,6 +42,7 @@ from pipeline.schemes.offline import offline
 from pipeline.schemes.supervised import Supervised
 from pipeline.training import loop
 from targets.errors import Refusal, first_line
+from targets.image_folder import Decoding
 from targets.progress import Bar
 
 ALONE = "student alone"
@@ -169,13 +170,13 @@ def take(source: Images, classes: int, images: int | None) -> Decoded:
         split[mine[-LOOKED_AT:]] = VALIDATION
     split[source.test & (source.labels < classes)] = TEST
     kept = split >= 0
-    facts = Facts(source.classes[:classes], 32, True, **CIFAR)
+    facts = Facts(source.classes[:classes], Decoding((32, 32)), True, **CIFAR)
     return Decoded(np.asarray(source.images)[kept], source.labels[kept], split[kept], facts)
 
 
 def network(name: str, classes: int) -> Model:
     made = build(name, None, classes, {}, "--pair").network
-    return Model(made, CIFAR["mean"], CIFAR["std"], *find_levels(made, 32))
+    return Model(made, CIFAR["mean"], CIFAR["std"], *find_levels(made, (3, 32, 32)))
 
 
 def accuracy(model: Model, data: Decoded) -> float:

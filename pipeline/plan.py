@@ -14,9 +14,9 @@ from typing import Any
 from pipeline.data.content import folder_digest
 from pipeline.engine.job import CODE, without_files
 from pipeline.engine.stage import Input, Stage
-from pipeline.models.names import catalogue_entries
+from pipeline.models.names import brought, catalogue_entries
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.schema import Data, Distill, Network
+from pipeline.recipe.schema import Distill, Network
 from pipeline.user_code import code_files, is_factory, packages_of
 from targets.budgets.evidence import Method
 from targets.spec.profile import Profile
@@ -97,7 +97,7 @@ def plan(recipe: Recipe, folder: Path, profile: Profile, known: Path, device: st
 
 def first_stages(recipe: Recipe, folder: Path, known: Path) -> tuple[Stage, Stage, dict[str, Stage], Stage]:
     """The images, the check of the whole recipe, the teachers and the student."""
-    images, own = outside_data(recipe.data, folder, known), outside_network(recipe.student, folder)
+    images, own = outside_data(recipe, folder, known), outside_network(recipe.student, folder)
     outside = {name: outside_network(section, folder) for name, section in recipe.all_teachers.items()}
     data = Stage("decode", images.settings, {}, images.inputs, images.uses, images.packages)
     teachers = {
@@ -188,8 +188,9 @@ def outside_network(section: Network, folder: Path) -> Outside:
     return Outside(settings, inputs, catalogue_entries(section.network), packages_of(code))
 
 
-def outside_data(section: Data, folder: Path, known: Path) -> Outside:
-    """The images of a folder, by their content, or the code of a factory."""
+def outside_data(recipe: Recipe, folder: Path, known: Path) -> Outside:
+    """The images of a folder, by their content, or the code of a factory; and how the first network's weights want them."""
+    section = recipe.data
     settings = section.model_dump(mode="json", exclude={"folder", "files"})
     code = code_files(section.factory, folder, section.files) if section.factory else {}
     settings["arguments"], named = without_files(settings["arguments"], folder)
@@ -197,7 +198,13 @@ def outside_data(section: Data, folder: Path, known: Path) -> Outside:
     if section.folder is not None:
         inputs["folder"] = Input(section.folder, folder_digest(section.folder, known))
         settings["folder"] = "folder"
-    return Outside(settings, inputs, frozenset({section.name or ""}), packages_of(code))
+    uses = frozenset({section.name or ""})
+    first = recipe.teacher or recipe.student
+    weights = brought(first.network, first.arguments)
+    if section.name is None and weights is not None:  # a set of the catalogue has a size of its own
+        settings["weights"] = weights
+        uses |= catalogue_entries(first.network)
+    return Outside(settings, inputs, uses, packages_of(code))
 
 
 def inputs_of(code: Mapping[str, Path], named: Mapping[str, Path]) -> Iterator[tuple[str, Input]]:

@@ -26,6 +26,7 @@ from pipeline.engine.store import digest
 from targets.errors import Refusal
 
 CLASSES = ("classes", "num_classes", "n_classes", "nclasses")  # how factories call the number of classes
+CHANNELS = ("in_chans", "in_channels")
 MOVED = {"pipeline.datasets": "from pipeline.data import Images"}
 
 
@@ -163,12 +164,19 @@ def load_module(name: str, folder: Path | None) -> ModuleType:
         return importlib.import_module(f"{alias}.{name}")
 
 
-def call_factory(factory: Callable[..., Any], classes: int, arguments: Mapping[str, Any]) -> Any:
-    """A network of a factory: the number of classes goes by the name that the factory has for it, if it has any."""
+def call_factory(
+    factory: Callable[..., Any], classes: int, arguments: Mapping[str, Any], channels: int = 3
+) -> Any:
+    """A network of a factory: the number of classes goes by the name that the factory has for it, if it has any.
+
+    So does the number of channels, where it is not 3.
+    """
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):  # a callable that tells nothing
         return factory(classes=classes, **arguments)
+    if channels != 3:
+        arguments = {**{name: channels for name in CHANNELS if name in parameters}, **arguments}
     taken = [name for name in CLASSES if name in parameters]
     named = [p for p in parameters.values() if p.kind is not p.VAR_KEYWORD]
     if not taken and len(named) < len(parameters):  # such as torchvision's, which hand num_classes on

@@ -1,10 +1,12 @@
-"""Images in folders, one folder a class: found, read one at a time, and cut to a square."""
+"""Images in folders, one folder a class: found, read one at a time, scaled and cut to the size of a network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,11 @@ from PIL import Image
 from targets.errors import Refusal
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
+
+Size = tuple[int, int]  # height, width
+Resize = int | Size  # the shorter side, or height and width
+Interpolation = Literal["bilinear", "bicubic"]
+MODES = {"rgb": "RGB", "grey": "L"}  # of PIL
 
 
 def class_folders(root: Path) -> tuple[list[Path], tuple[str, ...]]:
@@ -53,25 +60,91 @@ class LazyImages(Sequence[Any]):
         return (self[i] for i in range(len(self)))
 
 
-def fit(image: Any, size: int) -> NDArray[np.uint8]:
-    """Scale the shorter side to ``size`` and cut the middle square."""
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image, dtype=np.uint8))
-    if picture.size != (size, size):
-        scale = size / min(picture.size)
-        wide, high = (max(size, round(side * scale)) for side in picture.size)
-        left, top = (wide - size) // 2, (high - size) // 2
-        picture = picture.resize((wide, high), Image.Resampling.BILINEAR)
-        picture = picture.crop((left, top, left + size, top + size))
-    return np.asarray(picture, dtype=np.uint8)
+@dataclass(frozen=True)
+class Decoding:
+    """How an image becomes an array of uint8: scaled, then its middle of ``size`` cut out.
+
+    ``resize`` is what it is scaled to: its shorter side, its proportions kept, or (height, width); None: as small as
+    still covers ``size``. Equal to torchvision's Resize and CenterCrop of a PIL image. Raises Refusal for a
+    ``resize`` that does not cover ``size``.
+    """
+
+    size: Size
+    channels: Literal["rgb", "grey"] = "rgb"
+    resize: Resize | None = None
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.resize is None:
+            return
+        sides = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+        # An image may be higher than wide or wider than high: its shorter side must do for both.
+        needed = (max(self.size), max(self.size)) if isinstance(self.resize, int) else self.size
+        if any(side < least for side, least in zip(sides, needed, strict=True)):
+            size = f"{self.size[0]}x{self.size[1]}"
+            raise Refusal(f"resize = {told(self.resize)} does not cover images of {size}; give a larger one")
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Decoding:
+        """Of JSON, which has lists for pairs."""
+        pairs = {name: tuple(value) for name, value in raw.items() if isinstance(value, list)}
+        return cls(**{**raw, **pairs})
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return (*self.size, 1 if self.channels == "grey" else 3)
+
+    def scaled(self, height: int, width: int) -> Size:
+        """The height and width that an image is scaled to."""
+        if isinstance(self.resize, tuple):
+            return self.resize
+        high, wide = (self.resize, self.resize) if self.resize is not None else self.size
+        if height * wide <= width * high:
+            return high, int(high * width / height)
+        return int(wide * height / width), wide
+
+    def at(self, size: Size) -> Decoding:
+        """The same for images of another size: the same share of them is cut off."""
+        if self.resize is None:
+            return replace(self, size=size)
+        if isinstance(self.resize, int):
+            return replace(self, size=size, resize=math.floor(max(size) * self.resize / max(self.size)))
+        sides = zip(size, self.resize, self.size, strict=True)
+        high, wide = (math.floor(side * scaled / own) for side, scaled, own in sides)
+        return replace(self, size=size, resize=(high, wide))
+
+    def __str__(self) -> str:
+        scaled = f", resize = {told(self.resize)}" if self.resize is not None else ""
+        return f"size = {told(self.size)}{scaled}, {self.interpolation}"
+
+    def __call__(self, image: Any) -> NDArray[np.uint8]:
+        """(height, width, channels) of a PIL image or an array (H, W, 3) or (H, W, 1)."""
+        picture = image if isinstance(image, Image.Image) else to_picture(np.asarray(image, dtype=np.uint8))
+        picture = picture.convert(MODES[self.channels])
+        high, wide = self.scaled(picture.height, picture.width)
+        picture = picture.resize((wide, high), Image.Resampling[self.interpolation.upper()])
+        top, left = (round((all_ - side) / 2) for all_, side in zip((high, wide), self.size, strict=True))
+        picture = picture.crop((left, top, left + self.size[1], top + self.size[0]))
+        return np.asarray(picture, dtype=np.uint8).reshape(self.shape)
 
 
-def save_images(images: Iterable[Any], count: int, size: int, path: Path) -> None:
-    """Write ``count`` images, one at a time, as an .npy array (count, size, size, 3) of uint8.
+def to_picture(array: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+
+
+def told(sides: Resize) -> str:
+    """As a recipe writes it: 256, or [48, 192]."""
+    return str(sides if isinstance(sides, int) else list(sides))
+
+
+def save_images(images: Iterable[Any], count: int, decoding: Decoding, path: Path) -> None:
+    """Write ``count`` images, one at a time, as an .npy array (count, height, width, channels) of uint8.
 
     Written, not mapped: on a full disk a mapping would end the process without a word.
     """
-    header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *decoding.shape)}
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for image in images:
-            file.write(fit(image, size).tobytes())
+            file.write(decoding(image).tobytes())

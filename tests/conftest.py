@@ -59,7 +59,7 @@ def network(small_network: Callable[[str], Path]) -> Callable[[str], Path]:
 
     def make(layout: Layout) -> Path:
         proto = onnx.load(path := small_network(layout))
-        write_contract(proto, Contract(layout, 8, tuple(f"kind{label}" for label in range(5))))
+        write_contract(proto, Contract(layout, (8, 8), tuple(f"kind{label}" for label in range(5))))
         onnx.save(proto, path)
         return path
 

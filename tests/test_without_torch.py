@@ -26,7 +26,7 @@ from targets.spec.contract import Contract, write_contract
 from targets.spec.profile import Profile
 
 CLASSES = tuple("abcde")
-CONTRACT = Contract("nchw-float32", 8, CLASSES)
+CONTRACT = Contract("nchw-float32", (8, 8), CLASSES)
 BLOCKED = ("torch", "onnxscript", "torchvision", "torchao", "safetensors", "torch_pruning", "timm", "sklearn")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -65,7 +65,7 @@ def main(
     if "idle" in chosen:  # what cannot be decided takes longest, so it comes last
         live(files, images, profile, Kept(work / "live idle.jsonl"), "idle", (BUDGET,), trials)
     table = evaluated(work, profile.seconds / LOOKS[-1])
-    table |= {"model": model.name, "size": contract.size, "run": finished(run)}
+    table |= {"model": model.name, "size": contract.size[0], "run": finished(run)}
     write(out, "gate", table, markdown(table))
     (out / "gate.svg").write_text(plot(table), encoding="utf-8")
     (out / "gate-traces.jsonl").write_text("\n".join(evidence(work)) + "\n", encoding="utf-8")
@@ -77,7 +77,7 @@ def some_images(folder: Path, contract: Contract) -> Path:
     draw = np.random.default_rng(0)
     for name in contract.classes:
         (folder / name).mkdir(parents=True, exist_ok=True)
-        picture = draw.integers(0, 256, (contract.size, contract.size, 3), dtype=np.uint8)
+        picture = draw.integers(0, 256, (*contract.size, 3), dtype=np.uint8)
         Image.fromarray(picture).save(folder / name / "noise.png")
     return folder
 

@@ -122,7 +122,7 @@ def prune(one: Subject) -> dict[str, Any]:
     """A few cuts; what is left is built anew from its shapes and answers the same."""
     model = copy.deepcopy(one.made["model"])
     before = shapes_of(model.network)
-    *_, left = itertools.islice(cuts(model, one.size, "magnitude", 8, None), CUT_STEPS)
+    *_, left = itertools.islice(cuts(model, one.data.facts.shape, "magnitude", 8, None), CUT_STEPS)
     fresh = copy.deepcopy(one.made["model"])
     resize(fresh.network, changed(model.network, before))
     fresh.load_state_dict(model.state_dict())

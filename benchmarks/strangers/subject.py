@@ -14,10 +14,12 @@ from torch import nn
 
 from benchmarks.strangers.constructs import SIDE
 from benchmarks.strangers.networks import ARGUMENTS, NETWORKS
+from pipeline.artifacts.onnx_file import contract_for
 from pipeline.data.batches import to_unit
 from pipeline.data.decoded import TEST, TRAIN, VALIDATION, Decoded, Facts
 from pipeline.models.tapped_model import Model
 from pipeline.recipe.schema import Network
+from targets.image_folder import Decoding
 from targets.spec.contract import Contract
 
 CLASSES, IMAGES, STATISTICS = 10, 64, 4
@@ -41,7 +43,7 @@ class Subject:
 
     @property
     def contract(self) -> Contract:
-        return Contract("nchw-float32", self.size, self.data.facts.classes)
+        return contract_for("nchw-float32", self.data.facts)
 
     @property
     def section(self) -> Network:
@@ -65,7 +67,7 @@ def pictures(size: int) -> Decoded:
     images = (255 * (mixed - low) / (high - low)).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     split = np.array([TRAIN, TRAIN, VALIDATION, TEST] * (IMAGES // 4), np.int8)
     names = tuple(f"class {number}" for number in range(CLASSES))
-    facts = Facts(names, size, False, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    facts = Facts(names, Decoding((size, size)), False, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     return Decoded(np.ascontiguousarray(images), np.arange(IMAGES) % CLASSES, split, facts)
 
 

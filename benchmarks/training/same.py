@@ -48,7 +48,7 @@ PATHS: dict[str, tuple[dict[str, Any], bool]] = {
 
 def network(name: str, data: Decoded) -> Model:
     made = build(name, None, len(data.facts.classes), {}, "same").network
-    return Model(made, data.facts.mean, data.facts.std, *find_levels(made, data.facts.size))
+    return Model(made, data.facts.mean, data.facts.std, *find_levels(made, data.facts.shape))
 
 
 def student(teacher: Model, data: Decoded, path: str, seed: int, epochs: int) -> float:

@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.artifacts.weights import Fitted, fit, load_tensors, read_weights
-from pipeline.data.decoded import Facts
+from pipeline.data.decoded import Facts, ImageShape, of_channels
 from pipeline.engine.job import ARGUMENT, CODE, code_folder, code_of, with_files
 from pipeline.models.answers import Choice, check_answers, choose
-from pipeline.models.catalogue import build
+from pipeline.models.catalogue import Built, build
 from pipeline.models.feature_levels import find_levels, heads_of
 from pipeline.models.tapped_model import Model
 from pipeline.models.training_only import auxiliary_modules, drop, fold, folded
@@ -41,7 +41,7 @@ class Checkpoint:
     network: str
     arguments: dict[str, Any]
     classes: int
-    size: int
+    shape: ImageShape
     mean: Sequence[float]
     std: Sequence[float]
     taps: Sequence[str]
@@ -57,9 +57,8 @@ class Checkpoint:
         code, arguments = code_folder(code_of(self.files)), with_files(self.arguments, self.files)
         # Given tensors are in the checkpoint: they are not fetched again.
         fresh = {name: value for name, value in arguments.items() if name not in ("weights", "pretrained")}
-        network = build(
-            self.network, code, self.classes, fresh if code is None else arguments, "network"
-        ).network
+        arguments = fresh if code is None else arguments
+        network = build(self.network, code, self.classes, arguments, "network", self.shape[0]).network
         choose(network, self.choice)
         model: nn.Module = Model(network, self.mean, self.std, self.taps, self.head, self.exact)
         for edit in self.edits:
@@ -89,27 +88,28 @@ def begin(section: Network, facts: Facts, inputs: Mapping[str, Path], where: str
     classes, files = len(facts.classes), code_of(inputs)
     folder = code_folder(files)
     with only_reading({**files, **inputs}, folder, where):
-        built = build(section.network, folder, classes, with_files(section.arguments, inputs), where)
+        arguments = with_files(section.arguments, inputs)
+        built = build(section.network, folder, classes, arguments, where, facts.shape[0])
     network, fitted = built.network, None
-    choice = check_answers(network, facts.size, classes, where, section.output)
+    choice = check_answers(network, facts.shape, classes, where, section.output)
     choose(network, choice)
     given = read_weights(inputs["weights"], f"{where}.weights") if "weights" in inputs else built.tensors
     if given is not None:
-        heads = heads_of(network, facts.size, classes)
+        heads = heads_of(network, facts.shape, classes)
         fitted = fit(network, given, heads, f"{where}.weights{path_of(inputs)}")
-    found = find_levels(network, facts.size)
+    found = find_levels(network, facts.shape)
     taps = section.taps or found.taps
     modules = dict(network.named_modules())
     for tap in taps:
         if tap not in modules:
             raise unknown("module", tap, modules, f"{where}.taps")
-    mean, std = section.mean or built.mean or facts.mean, section.std or built.std or facts.std
+    mean, std = normalisation(section, built, facts, where)
     kept = {name: path for name, path in inputs.items() if name.startswith((CODE, ARGUMENT))}
     described = Checkpoint(
         section.network,
         section.arguments,
         classes,
-        facts.size,
+        facts.shape,
         mean,
         std,
         taps,
@@ -131,12 +131,24 @@ def fresh(section: Network, facts: Facts, inputs: Mapping[str, Path], name: str)
     return begin(chosen, facts, inputs, f"peer {name}").model
 
 
+def normalisation(
+    section: Network, built: Built, facts: Facts, where: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and spread a channel: the recipe's, or what came with the network, or the data's. Raises Refusal."""
+    channels = facts.shape[0]
+    for name, values in (("mean", section.mean), ("std", section.std)):
+        if values is not None and len(values) != channels:
+            raise Refusal(f"{where}.{name}: {len(values)} numbers; the images have {channels} channels")
+    mean, std = section.mean or built.mean or facts.mean, section.std or built.std or facts.std
+    return of_channels(mean, channels), of_channels(std, channels)
+
+
 def path_of(inputs: Mapping[str, Path]) -> str:
     return f": {inputs['weights']}" if "weights" in inputs else ""
 
 
 def quantized(model: nn.Module, checkpoint: Checkpoint, edit: Mapping[str, Any]) -> nn.Module:
-    return prepare(model, checkpoint.size)
+    return prepare(model, checkpoint.shape)
 
 
 def cut(model: nn.Module, checkpoint: Checkpoint, edit: Mapping[str, Any]) -> nn.Module:
@@ -176,11 +188,11 @@ class Left:
 
 def leave_training(described: Checkpoint, model: Model) -> Left:
     """The network without its auxiliary heads, its training branches folded; ``model`` loses its heads."""
-    modules = auxiliary_modules(model.network, described.choice, described.size)
+    modules = auxiliary_modules(model.network, described.choice, described.shape)
     if modules:
         drop(model.network, modules)
         described = described.edited(edit="drop", modules=modules)
-    made, note = folded(model, described.size)
+    made, note = folded(model, described.shape)
     if made is None:
         return Left(described, model, note)
     return Left(described.edited(edit="fold"), made, note)
@@ -205,7 +217,11 @@ def read(folder: Path) -> Checkpoint:
     if "choice" not in raw:
         raise Refusal(f"{folder}: a checkpoint of an older Retort; remove it and run again")
     files = {name: folder / name for name in raw["files"]}
-    return Checkpoint(**{**raw, "choice": Choice(**raw["choice"]), "files": files})
+    if "size" in raw:  # of an older Retort, whose images were square and in RGB
+        raw["shape"] = (3, raw["size"], raw.pop("size"))
+    return Checkpoint(
+        **{**raw, "shape": tuple(raw["shape"]), "choice": Choice(**raw["choice"]), "files": files}
+    )
 
 
 def load(folder: Path) -> nn.Module:

@@ -6,15 +6,23 @@ import contextlib
 import io
 import logging
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.decoded import Facts
 from targets.errors import Refusal
-from targets.spec.contract import Contract, write_contract
+from targets.spec.contract import Contract, Layout, write_contract
+
+
+def contract_for(layout: Layout, facts: Facts) -> Contract:
+    """Of a file of ours that takes images as a set was decoded."""
+    one = facts.decoding
+    contract = Contract(layout, one.size, facts.classes, channels=one.channels)
+    return replace(contract, resize=one.resize, interpolation=one.interpolation)
 
 
 class Deployed(nn.Module):
@@ -25,7 +33,7 @@ class Deployed(nn.Module):
         self.model, self.layout = model, layout
 
     def planes(self, images: Tensor) -> Tensor:
-        """Images by the contract as (N, 3, H, W) in 0..1."""
+        """Images by the contract as (N, C, H, W) in 0..1."""
         if self.layout == "nhwc-uint8":
             # Contiguous, or the exporter spells the pools out for the strides.
             return images.permute(0, 3, 1, 2).contiguous().float() / 255
@@ -39,7 +47,7 @@ def write(deployed: nn.Module, contract: Contract, opset: int, path: Path) -> No
     """Raises Refusal where the exporter does not keep to the opset."""
     import onnxscript  # noqa: F401  (torch's exporter writes with it, so its version counts)
 
-    example = torch.from_numpy(contract.prepare(np.zeros((2, contract.size, contract.size, 3), np.uint8)))
+    example = torch.from_numpy(contract.prepare(contract.black(2)))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,7 +34,7 @@ def write(deployed: nn.Module, contract: Contract, int8: bool, path: Path) -> No
             import litert_torch
     except ModuleNotFoundError as error:
         raise Unmeasurable(f"export: {error}; pip install 'retort[litert]'") from None
-    images = torch.from_numpy(contract.prepare(np.zeros((1, contract.size, contract.size, 3), np.uint8)))
+    images = torch.from_numpy(contract.prepare(contract.black(1)))
     with quietly():
         made = litert_torch.convert(
             Named(deployed),

@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli.inputs import (
+    ChannelsOption,
+    InterpolationOption,
+    MeanOption,
+    RangeOption,
+    ResizeOption,
+    SizeOption,
+    StdOption,
+    said_of,
+)
 from pipeline.cli.options import (
     LOCK,
     REPORT,
@@ -16,16 +26,14 @@ from pipeline.cli.options import (
     BudgetOption,
     DeviceOption,
     ImagesOption,
-    MeanOption,
     ModelArgument,
-    SizeOption,
-    StdOption,
     StoreOption,
     TargetOption,
 )
 
 if TYPE_CHECKING:
     from targets.gate.gate import Given
+    from targets.spec.contract import Said
 
 
 def gate(
@@ -37,6 +45,10 @@ def gate(
     size: SizeOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    channels: ChannelsOption = None,
+    range_: RangeOption = None,
+    resize: ResizeOption = None,
+    interpolation: InterpolationOption = None,
     baseline: BaselineOption = None,
     accept: AcceptOption = "nothing",
     store: StoreOption = STORE,
@@ -52,7 +64,8 @@ def gate(
     from targets.limits import read_budgets
     from targets.report.terminal import tell
 
-    judged = given(model, images, target, device, size, mean, std)
+    said = said_of(size, mean, std, channels, range_, resize, interpolation)
+    judged = given(model, images, target, device, said)
     accepted = artifact(baseline, store), accept == "not-measured"
     table = run(judged, read_budgets(budget or []), out, *accepted)
     tell(table, out)
@@ -68,6 +81,10 @@ def compare(
     size: SizeOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    channels: ChannelsOption = None,
+    range_: RangeOption = None,
+    resize: ResizeOption = None,
+    interpolation: InterpolationOption = None,
 ) -> None:
     """What one ONNX file is against another: latency, accuracy, answers, size, each with its interval.
 
@@ -75,7 +92,8 @@ def compare(
     """
     from targets.gate.compare import compare as run
 
-    print("\n".join(run(old, given(new, images, target, device, size, mean, std))))
+    said = said_of(size, mean, std, channels, range_, resize, interpolation)
+    print("\n".join(run(old, given(new, images, target, device, said))))
 
 
 def layers(
@@ -86,6 +104,10 @@ def layers(
     size: SizeOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    channels: ChannelsOption = None,
+    range_: RangeOption = None,
+    resize: ResizeOption = None,
+    interpolation: InterpolationOption = None,
 ) -> None:
     """Where a device's answers part from this machine's: each tensor of an ONNX file, on both.
 
@@ -94,7 +116,8 @@ def layers(
     from targets.diagnose.layers import layers as run
     from targets.diagnose.layers import told
 
-    print("\n".join(told(run(given(model, images, target, device, size, mean, std)))))
+    said = said_of(size, mean, std, channels, range_, resize, interpolation)
+    print("\n".join(told(run(given(model, images, target, device, said)))))
 
 
 def lock(
@@ -105,6 +128,10 @@ def lock(
     size: SizeOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    channels: ChannelsOption = None,
+    range_: RangeOption = None,
+    resize: ResizeOption = None,
+    interpolation: InterpolationOption = None,
     out: Annotated[Path, typer.Option(help="The lock; a folder at or above the file's.")] = LOCK,
 ) -> None:
     """Accept an ONNX file: its digest and what it shows, in a file for git that --baseline takes.
@@ -114,33 +141,18 @@ def lock(
     from targets.baselines.lock import write_lock
     from targets.gate.gate import lock as run
 
-    made = run(given(model, images, target, device, size, mean, std), out)
+    said = said_of(size, mean, std, channels, range_, resize, interpolation)
+    made = run(given(model, images, target, device, said), out)
     write_lock(made, out)
     print(f"{out}: {made.model}, sha256 {made.sha256[:12]}…; commit both, then: --baseline {out}")
 
 
-def given(
-    model: Path, images: Path, target: str, device: str, size: int | None, mean: str | None, std: str | None
-) -> Given:
+def given(model: Path, images: Path, target: str, device: str, said: Said) -> Given:
     """The options that say which file is asked what, and where."""
     from targets.gate.gate import Given
     from targets.spec.profile import read_profile
 
-    normalise = triple(mean, "--mean"), triple(std, "--std")
-    return Given(model, images, read_profile(target), device, size, *normalise)
-
-
-def triple(text: str | None, option: str) -> tuple[float, ...]:
-    """``0.5,0.5,0.5`` as three numbers; nothing as none."""
-    from targets.errors import Refusal
-
-    try:
-        numbers = tuple(float(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        numbers = (0.0,)
-    if len(numbers) not in (0, 3):
-        raise Refusal(f"{option} {text}: write three numbers, such as 0.485,0.456,0.406")
-    return numbers
+    return Given(model, images, read_profile(target), device, said)
 
 
 def artifact(baseline: str | None, store: Path) -> Path | None:

@@ -14,9 +14,6 @@ DeviceOption = Annotated[
     str, typer.Option(help="Where: local, ssh://user@host:port, adb://serial, emulator:cortex-a76.")
 ]
 BudgetOption = Annotated[list[str] | None, typer.Option(help="NAME=LIMIT, of retort budgets; repeat.")]
-SizeOption = Annotated[int | None, typer.Option(help="Pixels a side, where the file does not say.")]
-MeanOption = Annotated[str | None, typer.Option(help="R,G,B in 0..1, if the file wants it subtracted.")]
-StdOption = Annotated[str | None, typer.Option(help="R,G,B in 0..1, if the file wants it divided by.")]
 BaselineOption = Annotated[
     str | None, typer.Option(help="Timed beside it: an ONNX file, a retort.lock, or a key of the store.")
 ]

@@ -7,16 +7,22 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.gate import triple
+from pipeline.cli.inputs import (
+    ChannelsOption,
+    InterpolationOption,
+    MeanOption,
+    RangeOption,
+    ResizeOption,
+    SizeOption,
+    StdOption,
+    said_of,
+)
 from pipeline.cli.options import (
     REPORT,
     AcceptOption,
     BudgetOption,
     DeviceOption,
-    MeanOption,
     ModelArgument,
-    SizeOption,
-    StdOption,
 )
 
 
@@ -38,6 +44,10 @@ def quantize(
     size: SizeOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    channels: ChannelsOption = None,
+    range_: RangeOption = None,
+    resize: ResizeOption = None,
+    interpolation: InterpolationOption = None,
     accept: AcceptOption = "nothing",
     out: Annotated[Path, typer.Option(help="Folder of the report and of each target's int8 file.")] = REPORT,
 ) -> None:
@@ -51,8 +61,8 @@ def quantize(
     from targets.report.terminal import tell
     from targets.spec.profile import targets_of
 
-    normalise = triple(mean, "--mean"), triple(std, "--std")
-    order = Order(model, images, targets_of(target), device, calibration, keep_float or (), size, *normalise)
+    said = said_of(size, mean, std, channels, range_, resize, interpolation)
+    order = Order(model, images, targets_of(target), device, calibration, keep_float or (), said)
     table = run(order, read_budgets(budget or []), out, accept == "not-measured")
     tell(table, out)
     raise typer.Exit(table["status"])

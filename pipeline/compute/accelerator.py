@@ -38,15 +38,19 @@ def precision_of(device: torch.device) -> str:
     return "bfloat16" if native else "float32"
 
 
-def layout_of(device: torch.device, networks: Iterable[nn.Module], side: int) -> torch.memory_format:
+def layout_of(
+    device: torch.device, networks: Iterable[nn.Module], shape: tuple[int, int, int]
+) -> torch.memory_format:
     """How images and weights lie in memory: channels last where bfloat16 is native, if all networks take that.
+
+    ``shape``: (C, H, W) of an image.
 
     Elsewhere contiguous: float32 gains little from channels last, and without AVX-512 oneDNN (3.12) writes beyond its
     memory in the backward pass of a strided 1×1 convolution whose channels are no multiple of 8.
     """
     if precision_of(device) != "bfloat16":
         return torch.contiguous_format
-    image = torch.zeros(2, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
+    image = torch.zeros(2, *shape, device=device).contiguous(memory_format=torch.channels_last)
     for network in networks:
         was_training = network.training
         try:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.compute.accelerator import PROCESSOR, spare
-from pipeline.data.augmentation import Augmentation, Views, crop_and_flip, cut_out, draw
+from pipeline.data.augmentation import Augmentation, Views, augmented, draw, mix
 from pipeline.data.decoded import Decoded
 from targets.errors import Refusal
 
 
 class Mixed(NamedTuple):
-    """What mixup has added to each image of a batch. Source: Zhang et al. 2018, arXiv 1710.09412."""
+    """What mixup or CutMix has added to each image of a batch. Source: Zhang et al. 2018, arXiv 1710.09412."""
 
     labels: Tensor  # (N,) int64, of the other image
     shares: Tensor  # (N,) float32, of the image itself
@@ -26,7 +26,7 @@ class Mixed(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    images: Tensor  # (N, 3, H, W) float32 in 0..1
+    images: Tensor  # (N, C, H, W) float32 in 0..1
     labels: Tensor  # (N,) int64
     indices: Tensor  # (N,) int64, in the processor's memory
     view: int = 0  # the same image in the same view is the same pixels
@@ -62,7 +62,7 @@ class Pixels:
         self.colour = (255 * torch.tensor(data.facts.mean)).round().to(torch.uint8).to(device)
 
     def of(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """(N, H, W, 3) uint8 and (N,) int64; the processor does not wait for a GPU."""
+        """(N, H, W, C) uint8 and (N,) int64; the processor does not wait for a GPU."""
         there = self.send(torch.from_numpy(indices))
         found = self.send(fetch(self.far, indices)) if self.near is None else self.near[there]
         return found, self.labels[there]
@@ -83,7 +83,9 @@ def training_batches(
     rank: int = 0,
     ranks: int = 1,
 ) -> Iterator[Batch]:
-    """One epoch in random order, each image shifted by up to an eighth of its side and flipped if it may be.
+    """One epoch in random order, each image in a view of its own, as the settings say.
+
+    Where they say nothing it is shifted by up to an eighth of its side, and flipped if it may be.
 
     Of each batch a rank gets its own images, as many as any other. The rest that fills no batch is left out of
     this epoch, as batch statistics of a few images are noise.
@@ -98,20 +100,18 @@ def training_batches(
         if views.partners is not None and views.shares is not None:
             shares = views.shares[own].to(pixels.device)
             added, others = shown(pixels, which, views, views.partners[own], settings.cutout)
-            images, mixed = torch.lerp(added, images, shares[:, None, None, None]), Mixed(others, shares)
+            boxes = None if views.pasted is None else views.pasted[own].to(pixels.device)
+            images, mixed = mix(images, added, shares, boxes), Mixed(others, shares)
         yield Batch(images, labels, torch.from_numpy(which[own.numpy()]), epoch.view, mixed, epoch.unseen)
 
 
 def shown(
     pixels: Pixels, which: NDArray[np.int64], views: Views, rows: Tensor, cutout: int
 ) -> tuple[Tensor, Tensor]:
-    """Some rows of ``which`` in their views, (N, 3, H, W) in 0..1, not mixed yet; and their labels."""
+    """Some rows of ``which`` in their views, (N, C, H, W) in 0..1, not mixed yet; and their labels."""
     found, labels = pixels.of(which[rows.numpy()])
     own = views.of(rows).to(pixels.device)
-    images = crop_and_flip(found, own.corners, own.mirrored)
-    if own.holes is not None:
-        images = cut_out(images, own.holes, cutout, pixels.colour)
-    return to_unit(images), labels
+    return to_unit(augmented(found, own, cutout, pixels.colour)), labels
 
 
 def whole(size: int, images: int, ranks: int) -> int:
@@ -137,5 +137,5 @@ def fetch(array: NDArray[np.generic], indices: NDArray[np.int64]) -> Tensor:
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """(N, H, W, 3) uint8 → (N, 3, H, W) float32 in 0..1; the memory stays channels last."""
+    """(N, H, W, C) uint8 → (N, C, H, W) float32 in 0..1; the memory stays channels last."""
     return images.permute(0, 3, 1, 2).float() / 255

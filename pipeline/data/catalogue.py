@@ -1,7 +1,7 @@
-"""The catalogue of image sets. Each gives uint8 RGB images; the ``decode`` room splits and keeps them.
+"""The catalogue of image sets. Each gives uint8 images, RGB or grey; the ``decode`` room splits and keeps them.
 
-A source is ``Images``: arrays (N, H, W, 3) uint8 and labels (N,) with the names of the classes, and the test
-split where the set has one. torch-free; the package that brings a set is imported when it is asked for.
+A source is ``Images``: arrays (N, H, W, 3) or (N, H, W, 1) uint8 and labels (N,) with the names of the classes, and
+the test split where the set has one. torch-free; the package that brings a set is imported when it is asked for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Images:
-    """A set of images, one after another: ``images[i]`` gives (size, size, 3) uint8 on demand."""
+    """A set of images, one after another: ``images[i]`` gives (H, W, 3) or (H, W, 1) uint8 on demand."""
 
     images: Sequence[Any] | Bytes
     labels: Labels
@@ -59,8 +59,7 @@ def digits() -> Images:
 
     bunch = load_digits()
     grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    rgb = np.repeat(grey[..., None], 3, axis=-1)
-    return Images(rgb, bunch.target.astype(np.int64), tuple("0123456789"))
+    return Images(grey[..., None], bunch.target.astype(np.int64), tuple("0123456789"))
 
 
 def torchvision_set(name: str) -> Callable[[], Images]:
@@ -78,7 +77,7 @@ def torchvision_set(name: str) -> Callable[[], Images]:
             ) from None
         images = np.concatenate([np.asarray(part.data) for part in (train, test)])
         if images.ndim == 3:
-            images = np.repeat(images[..., None], 3, axis=-1)
+            images = images[..., None]
         labels = np.concatenate([np.asarray(part.targets) for part in (train, test)]).astype(np.int64)
         is_test = np.arange(len(images)) >= len(train)
         return Images(images, labels, tuple(map(str, train.classes)), is_test)

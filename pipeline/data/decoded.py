@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from targets.image_folder import Decoding
+
 TRAIN, VALIDATION, TEST = 0, 1, 2
 ARRAYS = ("images", "labels", "split")
+
+ImageShape = tuple[int, int, int]  # of one image as networks see it: channels, height, width
 
 
 @dataclass(frozen=True)
@@ -18,10 +23,20 @@ class Facts:
     """What the other rooms must know of the images without opening them."""
 
     classes: tuple[str, ...]
-    size: int
+    decoding: Decoding
     flip: bool
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]  # one number a channel
+    std: tuple[float, ...]
+
+    @property
+    def shape(self) -> ImageShape:
+        height, width, channels = self.decoding.shape
+        return channels, height, width
+
+
+def of_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """A mean or a spread of three channels for so many: of one it is the average."""
+    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,8 @@ class Decoded:
 
 def read(path: Path) -> Decoded:
     raw = json.loads((path / "data.json").read_text())
-    facts = Facts(tuple(raw["classes"]), raw["size"], raw["flip"], tuple(raw["mean"]), tuple(raw["std"]))
+    # An older Retort wrote one number, of square images.
+    decoding = Decoding.of(raw["decoding"]) if "decoding" in raw else Decoding((raw["size"], raw["size"]))
+    facts = Facts(tuple(raw["classes"]), decoding, raw["flip"], tuple(raw["mean"]), tuple(raw["std"]))
     images, labels, split = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
     return Decoded(images, labels, split, facts)

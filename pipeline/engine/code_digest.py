@@ -33,6 +33,7 @@ CATALOGUES = (
     "pipeline.losses",
     "pipeline.models.catalogue",
     "pipeline.models.cifar",
+    "pipeline.models.pretrained",
     "pipeline.data.catalogue",
     "pipeline.pruning.criteria",
     "pipeline.schemes",

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from pipeline.data.decoded import ImageShape
 from pipeline.hyperparameters import check_arguments
 from pipeline.losses.attention import ATTENTION
 from pipeline.losses.contrast import CONTRAST
@@ -107,12 +108,12 @@ def bind_losses(lines: Sequence[Line], shapes: Shapes, where: str) -> list[Term]
     return terms
 
 
-def shapes(student: Model, teacher: Model, side: int, images: int) -> Shapes:
-    """The shapes of two models' features, by asking both."""
-    both = [outputs(probe(model, side)) for model in (student, teacher)]
+def shapes(student: Model, teacher: Model, image: ImageShape, images: int) -> Shapes:
+    """The shapes of two models' features, by asking both about images of one shape."""
+    both = [outputs(probe(model, image)) for model in (student, teacher)]
     stages = [tuple((f.shape[1], f.shape[2], f.shape[3]) for f in out.stages) for out in both]
     pooled = [out.pooled.shape[1] for out in both]
-    return Shapes(stages[0], stages[1], pooled[0], pooled[1], both[0].logits.shape[1], images, side)
+    return Shapes(stages[0], stages[1], pooled[0], pooled[1], both[0].logits.shape[1], images)
 
 
 def modules_of(terms: Sequence[Term]) -> nn.ModuleList:

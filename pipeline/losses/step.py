@@ -51,7 +51,6 @@ class Shapes:
     teacher_pooled: int
     classes: int
     images: int  # of the whole set, for memory banks: an index is below it
-    side: int  # of the image, pixels
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.decoded import ImageShape
 from pipeline.models.execution import execute
 from targets.errors import Refusal, first_line
 
@@ -66,13 +67,13 @@ def part(answer: Any, key: Key | None) -> Any:
 
 
 def check_answers(
-    network: nn.Module, size: int, classes: int, where: str, output: Key | None = None
+    network: nn.Module, shape: ImageShape, classes: int, where: str, output: Key | None = None
 ) -> Choice:
-    """What of the answers to images (N, 3, size, size) are the logits (N, classes).
+    """What of the answers to images (N, C, H, W) are the logits (N, classes).
 
     ``output`` is the recipe's key. Raises Refusal where there are none, or several in evaluation.
     """
-    answers = {mode: answer_in(mode, network, size, where) for mode in ("training", "evaluation")}
+    answers = {mode: answer_in(mode, network, shape, where) for mode in ("training", "evaluation")}
     fitting = {mode: logits_in(answer, classes) for mode, answer in answers.items()}
     for mode, answer in answers.items():
         refuse_unfit(answer, fitting[mode], output, f"{where}: for 2 images the network in {mode}", classes)
@@ -87,20 +88,20 @@ def check_answers(
     known = () if auxiliary_too else fitting["evaluation"]
     training = evaluation if evaluation in fitting["training"] else None
     if training is None and fitting["training"]:
-        training = output if output is not None else main_head(network, size, fitting["training"])
+        training = output if output is not None else main_head(network, shape, fitting["training"])
     further = [key for key in fitting["training"] if key not in (training, *known)]
     return Choice(evaluation, training, tuple(further))
 
 
-def answer_in(mode: str, network: nn.Module, size: int, where: str) -> Any:
+def answer_in(mode: str, network: nn.Module, shape: ImageShape, where: str) -> Any:
     trial = copy.deepcopy(network).train(mode == "training")
     before = set(trial.state_dict())
     try:
         with torch.no_grad():
-            answer = trial(torch.full((2, 3, size, size), 0.5))
+            answer = trial(torch.full((2, *shape), 0.5))
     except Exception as error:  # a user's code may raise anything
-        line = first_line(error)
-        raise Refusal(f"{where}: in {mode} the network fails on images of {size}x{size}: {line}") from None
+        images = f"images of {'x'.join(map(str, shape))}"
+        raise Refusal(f"{where}: in {mode} the network fails on {images}: {first_line(error)}") from None
     new = sorted(set(trial.state_dict()) - before)
     if new:
         raise Refusal(
@@ -119,10 +120,10 @@ def is_logits(value: Any, classes: int) -> bool:
     return isinstance(value, Tensor) and tuple(value.shape) == (2, classes)
 
 
-def main_head(network: nn.Module, size: int, keys: Sequence[Key]) -> Key:
+def main_head(network: nn.Module, shape: ImageShape, keys: Sequence[Key]) -> Key:
     """Which of several answers in training comes from the layers that answer in evaluation; else the first."""
     if len(keys) > 1:
-        alone, training = execute(network, size), execute(network, size, training=True)
+        alone, training = execute(network, shape), execute(network, shape, training=True)
         wanted = alone.head_names(alone.answer)
         for key in keys:
             if training.head_names(part(training.answer, key)) == wanted:

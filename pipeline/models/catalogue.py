@@ -50,10 +50,14 @@ def timm_names() -> list[str]:
     return [f"{TIMM}{name}" for name in timm.list_models()]
 
 
-def of_torchvision(name: str, classes: int, arguments: Mapping[str, Any]) -> Built:
+def of_torchvision(name: str, classes: int, arguments: Mapping[str, Any], channels: int) -> Built:
     """``weights = "IMAGENET1K_V1"`` among the arguments is downloaded by torchvision, with its checksum."""
     from torchvision import models
 
+    if channels != 3:
+        raise ValueError(
+            f"torchvision's networks take 3 channels, not {channels}; give timm/NAME or a factory"
+        )
     rest = {key: value for key, value in arguments.items() if key != "weights"}
     network = models.get_model(name, num_classes=classes, **rest)
     if arguments.get("weights") is None:
@@ -66,11 +70,13 @@ def of_torchvision(name: str, classes: int, arguments: Mapping[str, Any]) -> Bui
     return Built(network, tensors, triple(normalise.mean), triple(normalise.std))
 
 
-def of_timm(name: str, classes: int, arguments: Mapping[str, Any]) -> Built:
+def of_timm(name: str, classes: int, arguments: Mapping[str, Any], channels: int) -> Built:
     """``pretrained = true`` among the arguments is downloaded by timm, which makes the head anew."""
     import timm
 
     plain = name.removeprefix(TIMM)
+    if channels != 3:
+        arguments = {"in_chans": channels, **arguments}
     notes: tuple[str, ...] = ()
     try:
         network = timm.create_model(plain, num_classes=classes, **arguments)
@@ -88,7 +94,7 @@ def triple(values: Any) -> Triple | None:
     return (float(values[0]), float(values[1]), float(values[2])) if values is not None else None
 
 
-Source = Callable[[str, int, Mapping[str, Any]], Built]
+Source = Callable[[str, int, Mapping[str, Any], int], Built]
 SOURCES: dict[str, Source] = {"torchvision": of_torchvision, "timm": of_timm}
 NAMES: dict[str, Callable[[], list[str]]] = {"torchvision": torchvision_names, "timm": timm_names}
 
@@ -101,8 +107,12 @@ def source_of(name: str, where: str) -> Source:
     return SOURCES[owner]
 
 
-def build(name: str, code: Path | None, classes: int, arguments: Mapping[str, Any], where: str) -> Built:
+def build(
+    name: str, code: Path | None, classes: int, arguments: Mapping[str, Any], where: str, channels: int = 3
+) -> Built:
     """The network of a name, made with the recipe's arguments; ``code`` is the folder of a user's files.
+
+    ``channels`` of the images: a factory of a user's gets them where they are not three and it has a name for them.
 
     Raises Refusal.
     """
@@ -112,10 +122,10 @@ def build(name: str, code: Path | None, classes: int, arguments: Mapping[str, An
             with (
                 torch.no_grad()
             ):  # a weight that is computed (old weight_norm) could not be copied with its gradient
-                return given(call_factory(factory, classes, arguments), name, where)
+                return given(call_factory(factory, classes, arguments, channels), name, where)
         if name in NETWORKS:
-            return Built(NETWORKS[name](classes=classes, **arguments))
-        return source_of(name, where)(name, classes, arguments)
+            return Built(NETWORKS[name](classes=classes, channels=channels, **arguments))
+        return source_of(name, where)(name, classes, arguments, channels)
     except TypeError as error:
         raise Refusal(f"{where}: {name} does not take these arguments: {first_line(error)}") from None
     except (ValueError, RuntimeError, KeyError) as error:

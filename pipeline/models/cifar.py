@@ -44,10 +44,12 @@ class CifarResNet(nn.Module):
 
     taps = ("layer1", "layer2", "layer3")
 
-    def __init__(self, depth: int, widths: tuple[int, int, int, int], classes: int) -> None:
+    def __init__(
+        self, depth: int, widths: tuple[int, int, int, int], classes: int, channels: int = 3
+    ) -> None:
         super().__init__()
         blocks = (depth - 2) // 6
-        self.conv1, self.bn1 = conv3x3(3, widths[0]), nn.BatchNorm2d(widths[0])
+        self.conv1, self.bn1 = conv3x3(channels, widths[0]), nn.BatchNorm2d(widths[0])
         self.layer1 = block_group(BasicBlock, widths[0], widths[1], blocks, 1)
         self.layer2 = block_group(BasicBlock, widths[1], widths[2], blocks, 2)
         self.layer3 = block_group(BasicBlock, widths[2], widths[3], blocks, 2)
@@ -81,10 +83,10 @@ class WideResNet(nn.Module):
 
     taps = ("layer1", "layer2", "layer3")
 
-    def __init__(self, depth: int, widen: int, classes: int) -> None:
+    def __init__(self, depth: int, widen: int, classes: int, channels: int = 3) -> None:
         super().__init__()
         blocks, widths = (depth - 4) // 6, (16 * widen, 32 * widen, 64 * widen)
-        self.conv1 = conv3x3(3, 16)
+        self.conv1 = conv3x3(channels, 16)
         self.layer1 = block_group(WideBlock, 16, widths[0], blocks, 1)
         self.layer2 = block_group(WideBlock, widths[0], widths[1], blocks, 2)
         self.layer3 = block_group(WideBlock, widths[1], widths[2], blocks, 2)
@@ -103,9 +105,9 @@ class CifarVgg(nn.Module):
 
     taps = ("stage1", "stage2", "stage3", "stage4", "stage5")
 
-    def __init__(self, convolutions: int, classes: int) -> None:
+    def __init__(self, convolutions: int, classes: int, channels: int = 3) -> None:
         super().__init__()
-        inputs = 3
+        inputs = channels
         for index, width in enumerate((64, 128, 256, 512, 512), start=1):
             layers: list[nn.Module] = [] if index == 1 else [nn.MaxPool2d(2)]
             for _ in range(convolutions):
@@ -129,16 +131,18 @@ def kaiming(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def resnet(depth: int, classes: int, widths: tuple[int, int, int, int] = (16, 16, 32, 64)) -> nn.Module:
-    return CifarResNet(depth, widths, classes)
+def resnet(
+    depth: int, classes: int, channels: int = 3, widths: tuple[int, int, int, int] = (16, 16, 32, 64)
+) -> nn.Module:
+    return CifarResNet(depth, widths, classes, channels)
 
 
-def wide(depth: int, widen: int, classes: int) -> nn.Module:
-    return WideResNet(depth, widen, classes)
+def wide(depth: int, widen: int, classes: int, channels: int = 3) -> nn.Module:
+    return WideResNet(depth, widen, classes, channels)
 
 
-def vgg(convolutions: int, classes: int) -> nn.Module:
-    return CifarVgg(convolutions, classes)
+def vgg(convolutions: int, classes: int, channels: int = 3) -> nn.Module:
+    return CifarVgg(convolutions, classes, channels)
 
 
 X4 = (32, 64, 128, 256)

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from pipeline.data.decoded import ImageShape
+
 LAYERS = (nn.Conv2d, nn.Linear)
 IMAGES = 2  # in the batch of a recorded pass
 
@@ -153,11 +155,11 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return {head.name for head in self.heads(number)} if number is not None else set()
 
 
-def execute(network: nn.Module, size: int, training: bool = False) -> Execution:
+def execute(network: nn.Module, shape: ImageShape, training: bool = False) -> Execution:
     """The record of two images of noise; of a training pass on a copy, because its batch-norms learn."""
     was_training = network.training
     subject = copy.deepcopy(network) if training else network
-    images = torch.rand(IMAGES, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
     try:
         return Execution(subject.train(training), images.to(next(network.parameters()).device))
     finally:

@@ -10,20 +10,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.decoded import ImageShape
 from pipeline.models.execution import IMAGES, Call, Execution, execute
-from pipeline.models.tapped_model import Levels, channels_last, pool
+from pipeline.models.tapped_model import Levels, channels_last, in_proportion, pool, sides_of
 
 POOLS = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveMaxPool2d)
 
 
-def find_levels(network: nn.Module, size: int) -> Levels:
-    """The levels of a network for images of ``size`` pixels a side: its own ``taps``, or those found."""
-    record = execute(network, size)
+def find_levels(network: nn.Module, shape: ImageShape) -> Levels:
+    """The levels of a network for images of a shape: its own ``taps``, or those found."""
+    record = execute(network, shape)
     end = record.number(record.answer)
     declared = getattr(network, "taps", None)
     if end is None:  # the logits are computed out of torch's sight
         return Levels(tuple(declared or ()))
-    found = tuple(declared) if declared is not None else taps(record, end, size)
+    found = tuple(declared) if declared is not None else taps(record, end)
     heads = record.heads(end)
     if len(heads) != 1:
         return Levels(found)
@@ -48,11 +49,11 @@ def answer_of(head: nn.Module, pooled: Tensor) -> Tensor:
     return answer
 
 
-def heads_of(network: nn.Module, size: int, classes: int) -> set[str]:
+def heads_of(network: nn.Module, shape: ImageShape, classes: int) -> set[str]:
     """The layers that give the answers, those of auxiliary heads too: one for each class."""
     found: set[str] = set()
     for training in (False, True):
-        record = execute(network, size, training)
+        record = execute(network, shape, training)
         answers = record.answer if isinstance(record.answer, tuple) else (record.answer,)
         for answer in answers:
             names = record.head_names(answer)
@@ -60,9 +61,9 @@ def heads_of(network: nn.Module, size: int, classes: int) -> set[str]:
     return found
 
 
-def taps(record: Execution, end: int, size: int) -> tuple[str, ...]:
+def taps(record: Execution, end: int) -> tuple[str, ...]:
     """The modules that give the feature levels, in order."""
-    trunk = set(record.trunk(end))
+    trunk, image = set(record.trunk(end)), record.values[0]
     givers = givers_of(record, trunk)
     maps: dict[int, str] = {}
     tokens: dict[int, list[str]] = {}
@@ -73,7 +74,7 @@ def taps(record: Execution, end: int, size: int) -> tuple[str, ...]:
         blocks += [block] if block is not None else []
         if value.ndim == 3 and block is not None:
             tokens.setdefault(value.shape[1], []).append(block.name)
-        side = side_of(value) if block is not None or not channels_last(value) else 0
+        side = side_of(value, image) if block is not None or not channels_last(value, sides_of(image)) else 0
         # Sides only shrink: a map that is larger than the one before it is no map, but parted into windows.
         if 1 < side <= min(maps, default=side):
             maps[side] = outermost.name
@@ -81,7 +82,7 @@ def taps(record: Execution, end: int, size: int) -> tuple[str, ...]:
         groups = list(tokens.values())
         return tuple(groups[0]) if len(groups) == 1 else tuple(names[-1] for names in groups)
     # A level is at least halved from the image: the stem at full size is none, unless nothing else is.
-    return tuple(name for side, name in maps.items() if side < size) or tuple(maps.values())
+    return tuple(name for side, name in maps.items() if side < image.shape[2]) or tuple(maps.values())
 
 
 def givers_of(record: Execution, trunk: set[int]) -> dict[int, list[Call]]:
@@ -103,15 +104,17 @@ def givers_of(record: Execution, trunk: set[int]) -> dict[int, list[Call]]:
 def halves(record: Execution, call: Call) -> bool:
     if call.took is None or call.gave is None:
         return False
-    before, after = side_of(record.values[call.took]), side_of(record.values[call.gave])
+    before, after = (side_of(record.values[number], record.values[0]) for number in (call.took, call.gave))
     return 0 < after < before <= 2 * after + 1
 
 
-def side_of(value: Tensor) -> int:
-    """The side of a map, in either layout; 0 for what is none."""
-    if value.ndim != 4 or not (channels_last(value) or value.shape[2] == value.shape[3]):
+def side_of(value: Tensor, image: Tensor) -> int:
+    """The height of a map, in either layout; 0 for what is none."""
+    if value.ndim != 4:
         return 0
-    return value.shape[1] if channels_last(value) else value.shape[2]
+    if channels_last(value, sides_of(image)):
+        return value.shape[1]
+    return value.shape[2] if in_proportion(value.shape[2:], sides_of(image)) else 0
 
 
 def is_block(record: Execution, call: Call, trunk: set[int], blocks: list[Call]) -> bool:

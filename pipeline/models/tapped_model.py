@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.decoded import ImageShape
+
 MOST_IN_FRONT = 5  # a class token and four registers (DINOv2)
 
 
@@ -66,15 +68,16 @@ class Model(nn.Module):
         super().__init__()
         self.network = network
         self.taps, self.head, self.exact = tuple(taps), head, exact
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Any, ...]:
         seen: dict[str, Tensor] = {}
+        sides = sides_of(images)
         # A copy, because what follows may overwrite its input in place (torchvision's DenseNet does).
         hooks = [
             self.network.get_submodule(name).register_forward_hook(
-                lambda module, args, out, name=name: seen.__setitem__(name, as_map(out).clone())
+                lambda module, args, out, name=name: seen.__setitem__(name, as_map(out, sides).clone())
             )
             for name in self.taps
         ]
@@ -104,33 +107,52 @@ def pool(features: Tensor, head: nn.Module) -> Tensor:
     return features.flatten(2).mean(-1)
 
 
-def channels_last(features: Tensor) -> bool:
-    """Whether a feature level is (N, H, W, C): maps of square images are square."""
-    return features.ndim == 4 and features.shape[1] == features.shape[2] != features.shape[3]
+def sides_of(images: Tensor) -> tuple[int, int]:
+    """Height and width of images (N, C, H, W)."""
+    return images.shape[2], images.shape[3]
 
 
-def as_map(features: Tensor) -> Tensor:
+def in_proportion(sides: Sequence[int], image: Sequence[int]) -> bool:
+    """Whether height and width are the image's, divided by one number; of other than square images each by ± 1."""
+    (high, wide), (image_high, image_wide) = sides, image
+    if image_high == image_wide:
+        return high == wide
+    return image_high * (wide - 1) < image_wide * (high + 1) and image_wide * (high - 1) < image_high * (
+        wide + 1
+    )
+
+
+def channels_last(features: Tensor, image: Sequence[int]) -> bool:
+    """Whether a feature level is (N, H, W, C): maps have the proportions of the image."""
+    if features.ndim != 4:
+        return False
+    return in_proportion(features.shape[1:3], image) and not in_proportion(features.shape[2:], image)
+
+
+def as_map(features: Tensor, image: Sequence[int] = (1, 1)) -> Tensor:
     """A feature level as (N, C, H, W): a map as it is; tokens (N, T, C) on their grid, without those in front of it.
 
-    Where no few tokens lie in front of a square grid, the tokens are one column.
+    ``image``: the image's sides, of which the grid has the proportions. Where no few tokens lie in front of such a
+    grid, the tokens are one column.
     """
-    if channels_last(features):
+    if channels_last(features, image):
         return features.permute(0, 3, 1, 2)
     if features.ndim != 3:
         return features
     count = features.shape[1]
     for front in range(min(MOST_IN_FRONT, count - 1) + 1):
-        side = math.isqrt(count - front)
-        if side * side == count - front:
-            return features[:, front:].transpose(1, 2).reshape(*features.shape[::2], side, side)
+        high = math.isqrt((count - front) * image[0] // image[1])
+        wide = (count - front) // high if high else 0
+        if wide and high * wide == count - front and high * image[1] == wide * image[0]:
+            return features[:, front:].transpose(1, 2).reshape(*features.shape[::2], high, wide)
     return features.transpose(1, 2).unsqueeze(-1)
 
 
-def probe(network: nn.Module, size: int) -> Any:
+def probe(network: nn.Module, shape: ImageShape) -> Any:
     """The network's answer to two grey images, in evaluation mode."""
     was_training = network.training
     device = next(network.parameters()).device
     with torch.no_grad():
-        answer = network.eval()(torch.full((2, 3, size, size), 0.5, device=device))
+        answer = network.eval()(torch.full((2, *shape), 0.5, device=device))
     network.train(was_training)
     return answer

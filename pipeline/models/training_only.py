@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.decoded import ImageShape
 from pipeline.models.answers import Choice, part
 from pipeline.models.execution import execute
 from pipeline.models.tapped_model import Model
@@ -31,11 +32,11 @@ class Dropped(nn.Module):
         return x.new_zeros(())
 
 
-def auxiliary_modules(network: nn.Module, choice: Choice, size: int) -> list[str]:
+def auxiliary_modules(network: nn.Module, choice: Choice, shape: ImageShape) -> list[str]:
     """The outermost modules that only auxiliary logits are made by."""
     if not choice.auxiliary:
         return []
-    record = execute(bare(network), size, training=True)
+    record = execute(bare(network), shape, training=True)
     answers = [record.number(part(record.answer, key)) for key in (choice.training, *choice.auxiliary)]
     main, *further = [record.behind(number) for number in answers if number is not None]
     alone = set().union(*further) - main
@@ -94,14 +95,14 @@ def layers(network: nn.Module) -> int:
     return sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in network.modules())
 
 
-def folded(model: Model, size: int) -> tuple[Model | None, str]:
+def folded(model: Model, shape: ImageShape) -> tuple[Model | None, str]:
     """A copy of a model with its branches folded, and what is to be said of it; None where there is nothing to fold.
 
     It is folded and compared in double precision: where the two part, or folding fails, nothing is folded.
     """
     if not any(any(methods_of(module)) for module in model.network.modules()):
         return None, ""
-    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     whole = copy.deepcopy(model).eval().double()
     made, before = copy.deepcopy(whole), torch.get_default_dtype()
     try:

@@ -14,6 +14,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch_pruning.dependency.node import Node
 
+from pipeline.data.decoded import ImageShape
 from pipeline.models.catalogue import macs
 from pipeline.models.execution import execute
 from pipeline.models.tapped_model import Model
@@ -25,16 +26,20 @@ Shapes = dict[str, list[int]]
 
 
 def cuts(
-    model: Model, size: int, criterion: str, multiple: int, gradients: Callable[[nn.Module], None] | None
+    model: Model,
+    shape: ImageShape,
+    criterion: str,
+    multiple: int,
+    gradients: Callable[[nn.Module], None] | None,
 ) -> Iterator[float]:
     """Cut the model's network in place, a little more each time; yields the share of its MACs that is left.
 
     Channels are ranked over the whole network and kept in multiples of ``multiple``. Raises Refusal where the
     network cannot be traced, with the layer.
     """
-    network, image = model.network, torch.full((1, 3, size, size), 0.5)
+    network, image = model.network, torch.full((1, *shape), 0.5)
     before = macs(network, image)
-    record = execute(network, size)
+    record = execute(network, shape)
     end = record.number(record.answer)
     heads = [head.module for head in record.heads(end)] if end is not None else []
     with warnings.catch_warnings():

@@ -12,6 +12,8 @@ import warnings
 import torch
 from torch import Tensor, fx, nn
 
+from pipeline.data.decoded import ImageShape
+
 aten = torch.ops.aten
 CONVOLUTIONS = {
     getattr(getattr(aten, name), padding)
@@ -23,13 +25,13 @@ REGIONS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 BATCH = 4096  # the most images that a captured graph takes at once
 
 
-def capture(model: nn.Module, size: int) -> fx.GraphModule:
-    """The graph of a model for images (N, 3, size, size); ``model`` is left as it is.
+def capture(model: nn.Module, shape: ImageShape) -> fx.GraphModule:
+    """The graph of a model for images (N, C, H, W); ``model`` is left as it is.
 
     Raises whatever torch.export raises where Python code depends on the values of a tensor.
     """
     was_training = model.training
-    example, batch = torch.rand(2, 3, size, size), torch.export.Dim("batch", min=1, max=BATCH)
+    example, batch = torch.rand(2, *shape), torch.export.Dim("batch", min=1, max=BATCH)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exported = torch.export.export(model.eval(), (example,), dynamic_shapes=({0: batch},))

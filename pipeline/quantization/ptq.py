@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline.data.batches import plain_batches
-from pipeline.data.decoded import TRAIN, Decoded
+from pipeline.data.decoded import TRAIN, Decoded, ImageShape
 from pipeline.models.tapped_model import Model
 from pipeline.quantization.capture import capture
 from pipeline.quantization.grid import insert_grid, roundings, switch
@@ -21,15 +21,15 @@ CALIBRATION_BATCH = 32
 EQUAL = 1e-3  # of the largest answer: float32 in another order of operations, through many layers
 
 
-def prepare(model: nn.Module, size: int) -> fx.GraphModule:
+def prepare(model: nn.Module, shape: ImageShape) -> fx.GraphModule:
     """The graph of a model with its grid in it; every scale is 1 until it is calibrated or loaded."""
-    return insert_grid(capture(model, size))
+    return insert_grid(capture(model, shape))
 
 
-def prove_equal(model: nn.Module, grid: fx.GraphModule, size: int) -> None:
+def prove_equal(model: nn.Module, grid: fx.GraphModule, shape: ImageShape) -> None:
     """Raises Refusal unless the graph answers as its model does where nothing is rounded, and rounded the same."""
     check_writes(grid)
-    images = torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0))
     switch(grid, False)
     with torch.no_grad():
         expected, found = model.eval()(images)[0], grid(images)[0]
@@ -60,7 +60,7 @@ def calibrated(model: Model, data: Decoded, count: int) -> fx.GraphModule:
     """The grid of a trained model from ``count`` training images, spread over the set. Raises Refusal."""
     indices = data.part(TRAIN)
     chosen = indices[:: max(1, len(indices) // count)][:count]
-    grid = prepare(model, data.facts.size)
-    prove_equal(model, grid, data.facts.size)
+    grid = prepare(model, data.facts.shape)
+    prove_equal(model, grid, data.facts.shape)
     calibrate(grid, (batch.images for batch in plain_batches(data, chosen, CALIBRATION_BATCH)))
     return grid

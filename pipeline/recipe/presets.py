@@ -15,11 +15,28 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Small images from scratch: Tian et al. 2020 (CRD), whose tables most of the literature continues.
     "cifar": {"lr": 0.05, "weight_decay": 5e-4, "schedule": "step", "warmup": 0.0},
     # Photographs from scratch, for convolutional networks: He et al. 2019 (bag of tricks).
-    "photos": {"lr": 0.1, "weight_decay": 1e-4, "decay_norms": False, "label_smoothing": 0.1},
+    "photos": {
+        "lr": 0.1,
+        "weight_decay": 1e-4,
+        "decay_norms": False,
+        "label_smoothing": 0.1,
+        "crop_scale": (0.08, 1.0),
+        "jitter": 0.4,
+    },
     # Given weights: small steps, smaller the nearer to the image (Bao et al. 2022, BEiT).
     "finetune": {**ADAMW, "lr": 2e-4, "layer_decay": 0.75},
-    # Transformers from scratch: Touvron et al. 2021 (DeiT), whose rate is 5e-4 for 512 images a batch.
-    "vit": {**ADAMW, "lr": 5e-4, "label_smoothing": 0.1, "mixup": 0.8},
+    # Transformers from scratch: Touvron et al. 2021 (DeiT), whose rate is 5e-4 for 512 images a batch; they have
+    # RandAugment where TrivialAugment stands here.
+    "vit": {
+        **ADAMW,
+        "lr": 5e-4,
+        "label_smoothing": 0.1,
+        "mixup": 0.8,
+        "cutmix": 1.0,
+        "crop_scale": (0.08, 1.0),
+        "trivialaugment": True,
+        "erasing": 0.25,
+    },
 }
 
 

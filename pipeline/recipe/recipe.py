@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.recipe.schema import Data, Distill, Network, Prune, Quantize, Section, Teacher, Training
+from pipeline.recipe.data import Data, Section
+from pipeline.recipe.schema import Distill, Network, Prune, Quantize, Teacher, Training
 from targets.limits import Budgets
 
 

@@ -10,53 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveFloat,
     StrictInt,
     StrictStr,
+    field_validator,
     model_validator,
 )
 
-from pipeline.data.catalogue import DATASETS
+from pipeline.recipe.data import Section
 from pipeline.recipe.presets import filled
-from targets.errors import unknown
-
-
-class Section(BaseModel):
-    """A table of the recipe; a key it does not know is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Data(Section):
-    """Which images: a name of the catalogue, a folder of class folders, or ``module:factory``."""
-
-    name: str | None = None
-    folder: Path | None = None
-    factory: str | None = None
-    arguments: dict[str, Any] = {}
-    files: tuple[str, ...] = Field((), description="what the factory reads, from the recipe's folder")
-    size: int | None = Field(None, ge=8, le=1024, description="pixels a side")
-    test: float | None = Field(None, gt=0, lt=1, description="share of images, where no split is given")
-    validation: float = Field(0.1, gt=0, lt=1, description="share of the training images")
-    flip: bool | None = None
-    seed: int = 0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Data:
-        if sum(x is not None for x in (self.name, self.folder, self.factory)) != 1:
-            raise ValueError("give one of name, folder, factory")
-        if self.name is not None and self.name not in DATASETS:
-            raise ValueError(str(unknown("dataset", self.name, DATASETS, "name")))
-        return self
 
 
 class Optimiser(Section):
@@ -88,6 +53,15 @@ class Training(Optimiser):
     mixup: NonNegativeFloat = Field(
         0.0, description="α of the beta distribution of shares that two images are mixed by; 0 is off"
     )
+    cutmix: NonNegativeFloat = Field(
+        0.0, description="the same of the shares of the area that another image is pasted into; 0 is off"
+    )
+    crop_scale: tuple[float, float] | None = Field(
+        None, description="shares of the area, of a random crop that is scaled to the whole image"
+    )
+    jitter: float = Field(0.0, ge=0, le=1, description="of brightness, contrast and saturation: 1 ± this")
+    trivialaugment: bool = Field(False, description="one of 14 operations an image, at any strength")
+    erasing: float = Field(0.0, ge=0, le=1, description="share of the images of which a box is covered")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     replay: int = Field(
         0,
@@ -95,6 +69,13 @@ class Training(Optimiser):
         description="sets of views that are shown in turn, a teacher asked once about each; 0: ever new",
     )
     seed: int = 0
+
+    @field_validator("crop_scale")
+    @classmethod
+    def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 < value[0] <= value[1] <= 1:
+            raise ValueError("write two shares of the area, the smaller first, such as [0.08, 1.0]")
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -107,11 +88,11 @@ class Network(Section):
     """Which network: a name of the catalogue or ``module:factory`` found beside the recipe."""
 
     network: str
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
     files: tuple[str, ...] = Field((), description="what the factory reads, from the recipe's folder")
     weights: Path | None = Field(None, description=".safetensors, or .pth / .th read without pickle")
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = Field(None, description="a number a channel, in 0..1")
+    std: tuple[float, ...] | None = Field(None, description="a number a channel, in 0..1")
     taps: tuple[str, ...] | None = Field(None, description="modules whose outputs are the stages")
     output: StrictStr | StrictInt | None = Field(
         None, description="of several answers the logits: a field, a key or a position"

@@ -26,7 +26,7 @@ class Unclear:
     @classmethod
     def __torch_function__(cls, *_: Any) -> NoReturn:
         raise Refusal(
-            "distill.mixup: a mixed image has two labels, and a loss of the recipe looks at one; drop mixup,"
+            "distill.mixup, cutmix: a mixed image has two labels, and a loss of the recipe looks at one; drop them,"
             " or that loss"
         )
 
@@ -106,7 +106,7 @@ def offline(setup: Setup) -> Offline:
         )
     guides = []
     for number, (teacher, share) in enumerate(zip(teachers, shares, strict=True)):
-        both = shapes(setup.like, teacher, setup.data.facts.size, images)
+        both = shapes(setup.like, teacher, setup.data.facts.shape, images)
         terms = bind_losses(recipe.losses, both, f"{setup.where}.loss")
         folder = setup.scratch / f"{setup.where} teacher {number}"
         kept = Replayed(folder, images, both.classes, both.teacher_pooled) if recipe.replay else None

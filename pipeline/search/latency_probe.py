@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.artifacts.onnx_file import Deployed, write
+from pipeline.artifacts.onnx_file import Deployed, contract_for, write
 from pipeline.data.decoded import VALIDATION, Decoded
 from pipeline.engine.job import Job
 from pipeline.models.tapped_model import Model
@@ -16,7 +16,6 @@ from targets.devices.connect import open_device
 from targets.errors import Unmeasurable
 from targets.measuring.bench import Bench
 from targets.measuring.candidate import Candidate
-from targets.spec.contract import Contract
 from targets.spec.profile import Profile
 from targets.stats.intervals import ratio
 
@@ -34,7 +33,7 @@ class Probe:
             raise Unmeasurable(
                 f"prune.latency: a latency on {self.profile.name} is asked for; give that device, or prune by macs"
             )
-        self.contract = Contract(self.profile.layout, data.facts.size, data.facts.classes)
+        self.contract = contract_for(self.profile.layout, data.facts)
         self.images = job.scratch / "probe.npy"
         np.save(self.images, data.images[data.part(VALIDATION)[:PROBE_IMAGES]])
         self.uncut = Candidate("uncut", self.export(student, "uncut"), "int8")

@@ -17,7 +17,7 @@ from torch import nn
 
 from pipeline.artifacts import checkpoint
 from pipeline.artifacts.checkpoint import Begun, Checkpoint
-from pipeline.artifacts.onnx_file import Deployed, write
+from pipeline.artifacts.onnx_file import Deployed, contract_for, write
 from pipeline.data import decoded
 from pipeline.data.batches import Batch, Epoch, Pixels, training_batches
 from pipeline.data.decoded import TRAIN, Decoded
@@ -35,7 +35,6 @@ from pipeline.schemes.base import Scheme, Setup
 from pipeline.training.optimisers import settle
 from targets.errors import Refusal, first_line, unknown
 from targets.progress import say
-from targets.spec.contract import Contract
 
 OURS = str(Path(__file__).parents[1])
 OPSET = 20  # of the trial; a target's own may be another
@@ -122,16 +121,16 @@ def try_cut(recipe: Recipe, student: Model, data: Decoded) -> None:
     """The first step of the pruning on a copy. Raises Refusal where the network cannot be cut."""
     if recipe.prune is None:
         return
-    criterion, size = recipe.prune.criterion, data.facts.size
+    criterion, shape = recipe.prune.criterion, data.facts.shape
     if criterion not in CRITERIA:
         raise unknown("criterion", criterion, CRITERIA, "prune.criterion")
 
     def gradients(network: nn.Module) -> None:
         network.zero_grad()
-        network(torch.rand(2, 3, size, size)).square().sum().backward()
+        network(torch.rand(2, *shape)).square().sum().backward()
 
     cut = copy.deepcopy(student)
-    next(cuts(cut, size, criterion, 1, gradients if criterion in NEED_GRADIENTS else None))
+    next(cuts(cut, shape, criterion, 1, gradients if criterion in NEED_GRADIENTS else None))
     resize(copy.deepcopy(student).network, changed(cut.network, shapes_of(student.network)))
 
 
@@ -144,18 +143,18 @@ def line_of(error: Exception) -> str:
 
 def try_int8(student: Model, data: Decoded, scratch: Path) -> None:
     """The untrained student captured, rounded and exported. Raises Refusal where one of these fails."""
-    size, logger = data.facts.size, logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    shape, logger = data.facts.shape, logging.getLogger("torch.fx.experimental.symbolic_shapes")
     logger.setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            grid = prepare(student, size)  # which prints the graph where it fails
+            grid = prepare(student, shape)  # which prints the graph where it fails
     except Exception as error:  # whatever the user's own code makes torch.export raise
         raise Refusal(
             f"student: no graph can be captured of it{line_of(error)} ({type(error).__name__}: {first_line(error)});"
             " its forward must not depend on the values of a tensor: torch.where instead of an if"
         ) from None
-    prove_equal(student, grid, size)
-    contract = Contract("nchw-float32", size, data.facts.classes)
+    prove_equal(student, grid, shape)
+    contract = contract_for("nchw-float32", data.facts)
     try:
         write(Deployed(convert(grid), contract.layout), contract, OPSET, scratch / "trial.onnx")
     except Refusal:

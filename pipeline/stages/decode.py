@@ -1,12 +1,13 @@
 """decode: a set of images becomes uint8 arrays on disk, split once for good.
 
-Out: ``images.npy`` (N, size, size, 3) uint8 RGB, ``labels.npy`` (N,) int64, ``split.npy`` (N,) with 0 train,
+Out: ``images.npy`` (N, H, W, C) uint8 in RGB or grey, ``labels.npy`` (N,) int64, ``split.npy`` (N,) with 0 train,
 1 validation, 2 test, and ``data.json``. Later stages map the arrays into memory: a folder of any size fits.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.catalogue import DATASETS, OTHER, Defaults, Images, folder
-from pipeline.data.decoded import TEST, TRAIN, VALIDATION, Facts
+from pipeline.data.decoded import TEST, TRAIN, VALIDATION, Facts, of_channels
 from pipeline.engine.job import Job, code_folder, code_of, with_files
+from pipeline.models.pretrained import how_tested
 from pipeline.user_code import load_factory, only_reading
+from targets.decoding import decode_files
 from targets.errors import Refusal
-from targets.image_folder import save_images
-from targets.progress import track
+from targets.image_folder import Decoding, LazyImages, save_images
+from targets.progress import say, track
 
 
 def run(job: Job) -> None:
     settings = job.settings
     source, defaults = choose(settings, job.inputs)
-    chosen = {name: settings[name] for name in ("size", "flip", "test") if settings[name] is not None}
-    size = chosen.get("size", defaults.size)
+    chosen = {name: settings[name] for name in ("flip", "test") if settings[name] is not None}
+    decoding = decoding_of(settings, defaults)
     check(source)
     split = split_images(
         source,
@@ -35,11 +38,33 @@ def run(job: Job) -> None:
         settings["validation"],
         np.random.default_rng(settings["seed"]),
     )
-    save_images(track(source.images, "decode"), len(source.labels), size, job.out / "images.npy")
+    if isinstance(source.images, LazyImages):
+        decode_files(source.images.paths, decoding, job.scratch / "images.npy", "decode")
+        (job.scratch / "images.npy").replace(job.out / "images.npy")
+    else:
+        save_images(track(source.images, "decode"), len(source.labels), decoding, job.out / "images.npy")
     np.save(job.out / "labels.npy", source.labels)
     np.save(job.out / "split.npy", split)
-    facts = Facts(source.classes, size, chosen.get("flip", defaults.flip), defaults.mean, defaults.std)
+    mean, std = (of_channels(values, decoding.shape[-1]) for values in (defaults.mean, defaults.std))
+    facts = Facts(source.classes, decoding, chosen.get("flip", defaults.flip), mean, std)
     (job.out / "data.json").write_text(json.dumps(asdict(facts)))
+
+
+def decoding_of(settings: Mapping[str, Any], defaults: Defaults) -> Decoding:
+    """What a recipe says of how images are decoded, over how its teacher's weights were tested, over the defaults.
+
+    Raises Refusal.
+    """
+    names = ("size", "channels", "resize", "interpolation")
+    chosen = {name: settings[name] for name in names if settings[name] is not None}
+    weights = settings.get("weights") or {}
+    tested = how_tested(**weights) if weights else None
+    if tested is None:
+        return Decoding.of({"size": (defaults.size, defaults.size)} | chosen)
+    sized = tested.at(tuple(chosen["size"])) if "size" in chosen else tested
+    decoding = Decoding.of(vars(sized) | chosen)
+    say(f"data: {decoding}, as {weights['network']}'s weights were tested")
+    return decoding
 
 
 def choose(settings: dict[str, Any], inputs: dict[str, Path]) -> tuple[Images, Defaults]:
@@ -65,8 +90,10 @@ def check(source: Images) -> None:
     if not n:
         raise Refusal("data: no images")
     first = source.images[0]
-    if not hasattr(first, "mode") and (first.dtype != np.uint8 or first.ndim != 3 or first.shape[2] != 3):
-        raise Refusal("data: images are not uint8 RGB")
+    if not hasattr(first, "mode") and (
+        first.dtype != np.uint8 or first.ndim != 3 or first.shape[2] not in (1, 3)
+    ):
+        raise Refusal("data: images are not uint8 (H, W, 3) in RGB or (H, W, 1)")
     if source.labels.min() < 0 or source.labels.max() >= classes:
         raise Refusal(f"data: labels run to {source.labels.max()} but there are {classes} classes")
     free = source.labels if source.test is None else source.labels[~source.test]

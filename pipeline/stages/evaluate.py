@@ -1,7 +1,7 @@
 """evaluate: the one look at the test split. Every network's answers, for the report and the paired budgets.
 
 Out: ``NAME.npy`` (N, classes) float32 logits of each parent that is a checkpoint, ``labels.npy`` and
-``images.npy`` (N, size, size, 3) uint8: what the targets will be asked, too.
+``images.npy`` (N, H, W, C) uint8: what the targets will be asked, too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def run(job: Job) -> None:
         for name in players:
             model = checkpoint.load(job.parents[name]).to(device)
             np.save(job.out / f"{name}.npy", loop.answers(model, data, TEST, bar.step).numpy())
-            grey = torch.full((1, 3, data.facts.size, data.facts.size), 0.5, device=device)
+            grey = torch.full((1, *data.facts.shape), 0.5, device=device)
             facts[name] = {
                 "network": checkpoint.read(job.parents[name]).network,
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from pipeline.artifacts import checkpoint, onnx_file, tflite_file
 from pipeline.artifacts.comparison import compare
-from pipeline.artifacts.onnx_file import Deployed
+from pipeline.artifacts.onnx_file import Deployed, contract_for
 from pipeline.data import decoded
 from pipeline.engine.job import Job
 from pipeline.engine.store import write_json
@@ -23,14 +23,13 @@ from targets.spec.contract import Contract
 
 def run(job: Job) -> None:
     settings, kind = job.settings, job.settings["format"]
-    described = checkpoint.read(job.parents["checkpoint"])
     model = checkpoint.load(job.parents["checkpoint"])
     int8 = isinstance(model, fx.GraphModule)
     if isinstance(model, fx.GraphModule):
         model = convert(model, fold=kind == "onnx")
     deployed = Deployed(model.eval(), settings["layout"])
     data = decoded.read(job.parents["data"])
-    contract = Contract(settings["layout"], described.size, data.facts.classes)
+    contract = contract_for(settings["layout"], data.facts)
     path = job.out / f"model.{kind}"
     FORMATS[kind](deployed, contract, int8, settings, path)
     difference = compare(deployed, path, contract, data, "int8" if int8 else "float")

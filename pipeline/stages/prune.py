@@ -85,7 +85,7 @@ def cut_student(
 def cut(student: Model, data: Decoded, recipe: Prune, multiple: int, job: Job) -> dict[str, Any]:
     """Cut in place until the goal is met, or nothing is left to cut; what was reached."""
     gradients = gradients_of(data) if recipe.criterion in NEED_GRADIENTS else None
-    steps = cuts(student, data.facts.size, recipe.criterion, multiple, gradients)
+    steps = cuts(student, data.facts.shape, recipe.criterion, multiple, gradients)
     goal = "macs" if recipe.macs is not None else "latency"
     share = getattr(recipe, goal)
     return {"goal": goal, "share": share, **GOALS[goal](student, steps, share, data, job)}
@@ -126,7 +126,7 @@ GOALS = {"macs": to_macs, "latency": to_latency}
 def gradients_of(data: Decoded) -> Callable[[nn.Module], None]:
     """Leaves the gradients of the cross-entropy on some training images in a network."""
     indices = data.part(TRAIN)[:GRADIENT_IMAGES]
-    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (data.facts.mean, data.facts.std))
+    mean, std = (torch.tensor(x).view(1, -1, 1, 1) for x in (data.facts.mean, data.facts.std))
 
     def leave(network: nn.Module) -> None:
         network.zero_grad()

@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from pipeline.data.decoded import ImageShape
 from pipeline.models.catalogue import macs
 from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import Model
@@ -19,9 +20,9 @@ PAYS = 1e13
 COMPILERS = ("g++", "c++", "clang++")
 
 
-def pays(teachers: list[Parts], side: int, images: int) -> bool:
+def pays(teachers: list[Parts], shape: ImageShape, images: int) -> bool:
     """Whether so many images are worth compiling the teachers for the processor; and whether there is a compiler."""
-    grey = torch.full((1, 3, side, side), 0.5)
+    grey = torch.full((1, *shape), 0.5)
     work = images * sum(macs(teacher.like, grey) for teacher in teachers)
     return work >= PAYS and any(map(shutil.which, COMPILERS))
 

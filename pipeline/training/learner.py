@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.compute import distributed
 from pipeline.compute.accelerator import PROCESSOR
+from pipeline.data.decoded import ImageShape
 from pipeline.recipe.schema import Training
 from pipeline.schemes.base import Player
 from pipeline.training.optimisers import clip, group_rates, optimiser_of
@@ -22,9 +23,9 @@ from pipeline.training.optimisers import clip, group_rates, optimiser_of
 class Learner:
     """``settings`` are the training's, with the player's own optimiser in them."""
 
-    def __init__(self, player: Player, settings: Training, size: int) -> None:
+    def __init__(self, player: Player, settings: Training, shape: ImageShape) -> None:
         self.player, self.settings = player, settings
-        self.optimiser = optimiser_of(player, settings, size)
+        self.optimiser = optimiser_of(player, settings, shape)
         self.average = copy.deepcopy(player.network) if settings.ema else None
         self.best: dict[str, Tensor] = {}
 

@@ -103,7 +103,7 @@ class Run:
         compiled = (
             self.device == PROCESSOR
             and precision == "bfloat16"
-            and pays(scheme.teachers, data.facts.size, rest)
+            and pays(scheme.teachers, data.facts.shape, rest)
         )
         others = list(scheme.players)[1:]
         self.history = History(
@@ -131,7 +131,7 @@ class Run:
         for module in (*own, *teachers):
             module.to(self.device)
         seeing = [player.network for player in players if player.validated]
-        layout = layout_of(self.device, [*seeing, *teachers], self.data.facts.size)
+        layout = layout_of(self.device, [*seeing, *teachers], self.data.facts.shape)
         for network in seeing:
             network.to(memory_format=layout)
         return layout
@@ -142,7 +142,7 @@ class Run:
         if player.optimiser is not None:
             where, settings = f"{where}: {name}", settings.model_copy(update=dict(player.optimiser))
         settings = settle(settings, len(self.indices), distributed.ranks(), where)
-        return Learner(player, settings, self.data.facts.size)
+        return Learner(player, settings, self.data.facts.shape)
 
     def hasten(self) -> None:
         if self.history.compiled:

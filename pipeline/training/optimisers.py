@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from pipeline.data.batches import whole
+from pipeline.data.decoded import ImageShape
 from pipeline.models.execution import execute
 from pipeline.models.tapped_model import Model
 from pipeline.recipe.schema import Training
@@ -22,10 +23,10 @@ from targets.errors import Refusal
 SECOND_MOMENT = 0.999  # the decay of AdamW's average of squares
 
 
-def optimiser_of(player: Player, settings: Training, size: int) -> torch.optim.Optimizer:
-    """The optimiser of a player for images of ``size`` pixels a side; each group keeps its ``scale`` of the rate."""
+def optimiser_of(player: Player, settings: Training, shape: ImageShape) -> torch.optim.Optimizer:
+    """The optimiser of a player for images of a shape; each group keeps its ``scale`` of the rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for scale, parameter in scaled(player, settings, size):
+    for scale, parameter in scaled(player, settings, shape):
         decays = settings.decay_norms or parameter.ndim > 1  # norms' gains and biases have one dimension
         groups.setdefault((scale, settings.weight_decay if decays else 0.0), []).append(parameter)
     rows = [
@@ -39,22 +40,22 @@ def optimiser_of(player: Player, settings: Training, size: int) -> torch.optim.O
     return torch.optim.SGD(rows, lr=settings.lr, momentum=settings.momentum, foreach=True)
 
 
-def scaled(player: Player, settings: Training, size: int) -> Iterator[tuple[float, nn.Parameter]]:
+def scaled(player: Player, settings: Training, shape: ImageShape) -> Iterator[tuple[float, nn.Parameter]]:
     """Every parameter with its share of the learning rate."""
     network = player.network
     depth: Mapping[str, int] = {}
     if settings.layer_decay < 1:
         assert isinstance(network, Model), "the recipe refuses it for what is trained on the grid"
-        depth = depths(network, size)
+        depth = depths(network, shape)
     deepest = max(depth.values(), default=0)
     for name, parameter in network.named_parameters():
         yield settings.layer_decay ** (deepest - depth.get(name, deepest)), parameter
     yield from ((1.0, parameter) for parameter in player.adapters.parameters())
 
 
-def depths(model: Model, size: int) -> Mapping[str, int]:
+def depths(model: Model, shape: ImageShape) -> Mapping[str, int]:
     """Of each parameter how many feature levels are done before the layer that it belongs to begins."""
-    record = execute(model.network, size)
+    record = execute(model.network, shape)
     ends = [record.calls[tap].gave for tap in model.taps if tap in record.calls]
     begins = {f"network.{name}": call.begin for name, call in record.calls.items()}
     found = {}

@@ -12,7 +12,7 @@ from targets.baselines.reference_network import write_reference
 from targets.errors import Refusal, first_line
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
-from targets.spec.contract import Contract, infer_contract, read_contract
+from targets.spec.contract import Contract, Said, infer_contract, read_contract
 
 
 def comparisons(budgets: Budgets, contract: Contract, baseline: Path | None, work: Path) -> list[Candidate]:
@@ -29,7 +29,9 @@ def baseline_file(baseline: Path, contract: Contract, work: Path) -> Path:
     """The file, or what a lock accepted. Raises Refusal unless it takes the candidates' images."""
     path = accepted(baseline, work) if baseline.suffix == SUFFIX else baseline
     proto, where = load(path), f"--baseline {baseline}"
-    own = read_contract(proto) or infer_contract(proto, where, contract.size, contract.mean, contract.std)
+    values = None if contract.range == "0..1" else contract.range
+    said = Said(contract.size, contract.mean, contract.std, contract.channels, values)
+    own = read_contract(proto) or infer_contract(proto, where, said)
     if (own.feed(), own.size) != (contract.feed(), contract.size):
         raise Refusal(f"{where}: it takes other images than the candidate")
     return path

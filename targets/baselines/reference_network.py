@@ -14,22 +14,21 @@ from onnx import TensorProto, helper, numpy_helper
 
 from targets.spec.contract import Contract
 
-WIDTHS = (3, 32, 32, 32)
+WIDTHS = (32, 32, 32)
 
 
 def write_reference(contract: Contract, path: Path) -> Path:
     """The network as a file that takes what the candidate takes and answers as many classes."""
     generator = np.random.default_rng(0)
     nhwc = contract.layout == "nhwc-uint8"
-    sides: list[int | str] = [contract.size, contract.size]
-    shape: list[int | str] = ["n", *sides, 3] if nhwc else ["n", 3, *sides]
+    shape: list[int | str] = ["n", *contract.dims()]
     kind = TensorProto.UINT8 if nhwc else TensorProto.FLOAT
     nodes, tensors, last = [], [], contract.input
     if nhwc:
         nodes.append(helper.make_node("Transpose", [last], ["first"], perm=[0, 3, 1, 2]))
         nodes.append(helper.make_node("Cast", ["first"], ["cast"], to=TensorProto.FLOAT))
         last = "cast"
-    for number, (before, after) in enumerate(pairwise(WIDTHS)):
+    for number, (before, after) in enumerate(pairwise((contract.decoding.shape[-1], *WIDTHS))):
         weight = generator.normal(0, (2 / (9 * before)) ** 0.5, (after, before, 3, 3))
         tensors.append(numpy_helper.from_array(weight.astype(np.float32), f"w{number}"))
         stride = [1, 1] if number else [2, 2]

@@ -148,14 +148,13 @@ def read_bundle(folder: Path) -> Bundle:
             told = f"a bundle of format {raw['format']}; this Retort reads {FORMAT}"
             raise Refusal(f"{folder}: {told}; make it again with retort bundle")
         contract = raw["contract"]
-        sequences = {name: tuple(contract[name]) for name in ("classes", "mean", "std")}
         names = [plain_name(name, folder) for name in raw["references"]]
         references = {name: np.load(folder / f"reference.{name}.npy") for name in names}
         return Bundle(
             recipe=raw["recipe"],
             profile=Profile.model_validate(raw["profile"]),
             budgets=Budgets.model_validate(raw["budgets"]),
-            contract=Contract(**{**contract, **sequences}),
+            contract=Contract.of(contract),
             candidates=[read_candidate(one, folder) for one in raw["candidates"]],
             images=folder / "images.npy",
             test_set=TestSet(np.load(folder / "labels.npy"), tuple(contract["classes"]), references),

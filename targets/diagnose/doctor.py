@@ -60,7 +60,7 @@ def small_network() -> onnx.ModelProto:
 def examine_backend(name: str) -> Finding:
     """Run the small network through the runner and compare."""
     proto = small_network()
-    contract = Contract("nchw-float32", SIZE, ())
+    contract = Contract("nchw-float32", (SIZE, SIZE), ())
     images = np.random.default_rng(1).integers(0, 256, (IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
     (expected,) = ReferenceEvaluator(proto).run(None, {"images": contract.prepare(images)})
     with tempfile.TemporaryDirectory(prefix="retort-") as folder, open_device("local") as device:

@@ -65,7 +65,7 @@ def bench_of(
     everything = [Candidate(name, file, "float32") for name, file in files.items()]
     with tempfile.TemporaryDirectory(prefix="retort-") as work, open_device("local") as device:
         folder = Path(work)
-        shape = (32, contract.size, contract.size, 3)
+        shape = (32, *contract.decoding.shape)
         np.save(folder / "some.npy", np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
         bench = Bench(device, profile, contract, folder / "some.npy", folder)
         for one in everything:
@@ -75,7 +75,7 @@ def bench_of(
 
 def noise() -> Noise:
     """Measure for about a quarter of a minute."""
-    profile, contract = read_profile("cpu"), Contract("nchw-float32", SIZE, ("a", "b"))
+    profile, contract = read_profile("cpu"), Contract("nchw-float32", (SIZE, SIZE), ("a", "b"))
     with tempfile.TemporaryDirectory(prefix="retort-") as folder:
         file = write_reference(contract, Path(folder) / "reference.onnx")
         with bench_of({"first": file, "second": file}, contract, profile) as (bench, both):

@@ -15,14 +15,14 @@ import onnx
 from targets.baselines.baseline import comparisons, load
 from targets.baselines.lock import Lock, lock_of
 from targets.budgets.evidence import TestSet
+from targets.decoding import decode_files
 from targets.errors import Refusal, Unmeasurable
-from targets.image_folder import LazyImages, class_folders, save_images
+from targets.image_folder import class_folders
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate, Measurement
 from targets.measuring.measure import measure
-from targets.progress import track
 from targets.report.table import compose, target_table, write_report
-from targets.spec.contract import Contract, infer_contract, read_contract
+from targets.spec.contract import NOTHING, Contract, Said, contract_of
 from targets.spec.profile import Profile
 from targets.stats.intervals import ratio, share
 from targets.tasks.classification import not_finite_line, right_answers
@@ -40,9 +40,7 @@ class Given:
     images: Path  # a folder of class folders
     profile: Profile
     device: str = "local"
-    size: int | None = None
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    said: Said = NOTHING
 
 
 @dataclass(frozen=True)
@@ -59,15 +57,13 @@ class Asked:
 def asked(given: Given) -> Iterator[Asked]:
     """The questions for a file. Raises Refusal where file and images do not fit."""
     proto = load(given.model)
-    contract = read_contract(proto) or infer_contract(
-        proto, str(given.model), given.size, given.mean, given.std
-    )
+    contract = contract_of(proto, str(given.model), given.said)
     paths, folders = class_folders(given.images)
     classes = check_classes(proto, contract, folders, given.images)
     labels = np.array([classes.index(path.parent.name) for path in paths], dtype=np.int64)
     with tempfile.TemporaryDirectory(prefix="retort-") as work:
         decoded = Path(work) / "images.npy"
-        save_images(track(LazyImages(paths), "images"), len(paths), contract.size, decoded)
+        decode_files(paths, contract.decoding, decoded, "images")
         yield Asked(contract, TestSet(labels, classes, {}), decoded, Path(work))
 
 

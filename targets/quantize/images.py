@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from targets.decoding import decode_files
 from targets.errors import Refusal
 from targets.gate.gate import check_classes
-from targets.image_folder import SUFFIXES, LazyImages, class_folders, save_images
-from targets.progress import track
+from targets.image_folder import SUFFIXES, class_folders
 from targets.spec.contract import Contract
 
 FEWEST = 8  # images of either part
@@ -46,8 +46,7 @@ def split(model: onnx.ModelProto, contract: Contract, folder: Path, calibration:
         raise Refusal(f"{folder}: {told}")
     parts = list[Part]()
     for name, which in (("calibration", chosen), ("test", np.setdiff1d(np.arange(len(paths)), chosen))):
-        images = track(LazyImages([paths[i] for i in which]), name)
-        save_images(images, len(which), contract.size, work / f"{name}.npy")
+        decode_files([paths[i] for i in which], contract.decoding, work / f"{name}.npy", name)
         parts.append(Part(work / f"{name}.npy", None if labels is None else labels[which]))
     return Parts(parts[0], parts[1], classes)
 

@@ -33,7 +33,7 @@ from targets.quantize.policy import rounded
 from targets.quantize.sensitivity import kept_float
 from targets.report.table import compose, target_table, write_report
 from targets.runner.images import Images
-from targets.spec.contract import Contract, infer_contract, read_contract
+from targets.spec.contract import NOTHING, Contract, Said, contract_of
 from targets.spec.profile import Profile
 from targets.verdict import judge, settled
 
@@ -52,9 +52,7 @@ class Order:
     device: str = "local"
     calibration: int = 300
     keep_float: Sequence[str] = ()  # patterns of the names of nodes
-    size: int | None = None
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    said: Said = NOTHING
 
 
 def quantize(order: Order, budgets: Budgets, out: Path, accept: bool = False) -> dict[str, Any]:
@@ -62,8 +60,7 @@ def quantize(order: Order, budgets: Budgets, out: Path, accept: bool = False) ->
     budgets = budgets if budgets.root else Budgets(DEFAULT)
     with tempfile.TemporaryDirectory(prefix="retort-") as folder:
         work, model = Path(folder), load(order.model)
-        said = order.size, order.mean, order.std
-        contract = read_contract(model) or infer_contract(model, str(order.model), *said)
+        contract = contract_of(model, str(order.model), order.said)
         quantizer = Quantizer(model, contract, order)
         parts = split(model, contract, order.images, order.calibration, work)
         candidates = [Candidate("float", order.model, "float32")]
@@ -96,8 +93,7 @@ class Quantizer:
         self.kept = {str(n.name) for n in graph if any(fnmatch(str(n.name), p) for p in order.keep_float)}
         if not self.names:
             raise Refusal(f"{self.where}: it has no convolution or linear layer that could be int8")
-        black = np.zeros((1, contract.size, contract.size, 3), np.uint8)
-        answers(self.model, [contract.prepare(black)], contract)
+        answers(self.model, [contract.prepare(contract.black(1))], contract)
 
     def files(self, images: Part, budgets: Budgets) -> dict[str, onnx.ModelProto]:
         """What every target's file is made of: all in int8, and with layers in float where that loses too much."""
@@ -145,12 +141,12 @@ def singly(feed: Images, what: str, but: Sequence[int] = ()) -> Iterator[NDArray
 
 
 def of_size(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
-    """A copy whose height and width are what the contract says, where the file leaves them free."""
+    """A copy whose channels, height and width are what the contract says, where the file leaves them free."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     (value,) = (one for one in copy.graph.input if one.name == contract.input)
-    for place in (2, 3) if contract.layout == "nchw-float32" else (1, 2):
-        value.type.tensor_type.shape.dim[place].dim_value = contract.size
+    for place, side in enumerate(contract.dims(), 1):
+        value.type.tensor_type.shape.dim[place].dim_value = side
     del copy.graph.value_info[:]
     return copy
 

@@ -9,10 +9,15 @@ import numpy as np
 
 
 class Images:
-    """Images from an .npy file, read a batch at a time and never held whole."""
+    """Images from an .npy file (N, H, W, C), in RGB or grey, read a batch at a time and never held whole."""
 
     def __init__(self, path: str, feed: dict[str, Any]) -> None:
-        self.path, self.layout = path, feed["layout"]
+        self.path, self.layout, self.channels, self.range = (
+            path,
+            feed["layout"],
+            feed["channels"],
+            feed["range"],
+        )
         self.mean, self.std = (np.array(feed[name], np.float32) for name in ("mean", "std"))
         mapped = np.load(path, mmap_mode="r")
         self.shape, self.offset = mapped.shape, mapped.offset
@@ -28,12 +33,24 @@ class Images:
         one = int(np.prod(self.shape[1:]))
         raw = np.fromfile(self.path, np.uint8, one * count, offset=self.offset + start * one)
         images = raw.reshape((count,) + tuple(self.shape[1:]))
-        if self.layout == "nhwc-uint8":
-            return images
-        floats = images.astype(np.float32) / np.float32(255)
+        if self.layout == "nchw-float32":
+            images = self.values(images)
+        if self.channels == "bgr":
+            images = images[..., ::-1]
+        if self.layout == "nchw-float32":
+            images = images.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(images)
+
+    def values(self, images: Any) -> Any:
+        """uint8 as float32 of the contract's range; mean and std are in units of 0..1."""
+        floats = images.astype(np.float32)
+        if self.range == "-1..1":
+            return floats / np.float32(127.5) - np.float32(1)
+        unit = np.float32(255 if self.range == "0..1" else 1)
+        floats = floats / unit
         if len(self.mean):
-            floats = (floats - self.mean) / self.std
-        return np.ascontiguousarray(floats.transpose(0, 3, 1, 2))
+            floats = (floats - self.mean * (np.float32(255) / unit)) / self.std
+        return floats
 
     def batches(self, size: int) -> Iterator[Any]:
         for start in range(0, len(self), size):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,41 +12,92 @@ import onnx
 from numpy.typing import NDArray
 
 from targets.errors import Refusal
+from targets.image_folder import Decoding, Interpolation, Resize, Size
 
 KEY = "retort.contract"
 Layout = Literal["nchw-float32", "nhwc-uint8"]
+Channels = Literal["rgb", "bgr", "grey"]
+Range = Literal["0..1", "0..255", "-1..1"]
 
 
 @dataclass(frozen=True)
 class Contract:
-    """RGB images of size × size: float32 (N, 3, H, W) in 0..1, or uint8 (N, H, W, 3).
+    """Images of ``size`` (height, width): float32 (N, C, H, W), or uint8 (N, H, W, C); C is 3, of grey 1.
 
-    ``mean`` and ``std`` are for files of others, which do not normalise inside; ours do.
+    ``range``, ``mean`` and ``std`` are for files of others, which neither scale nor normalise inside; ours do.
+    ``mean`` and ``std`` are in units of 0..1 and in the order R, G, B, whatever ``range`` and ``channels`` are.
+    ``resize`` and ``interpolation`` say how an image is brought to its size, as in ``Decoding``.
     """
 
     layout: Layout
-    size: int
+    size: Size
     classes: tuple[str, ...]
     input: str = "images"
     output: str = "logits"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    channels: Channels = "rgb"
+    range: Range = "0..1"
+    resize: Resize | None = None
+    interpolation: Interpolation = "bilinear"
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the images are stored that the runner is given: in RGB, where the file wants BGR."""
+        channels: Literal["rgb", "grey"] = "grey" if self.channels == "grey" else "rgb"
+        return Decoding(self.size, channels, self.resize, self.interpolation)
 
     def prepare(self, images: NDArray[np.uint8]) -> NDArray[Any]:
-        """(N, H, W, 3) uint8 RGB → what a file of ours takes."""
+        """(N, H, W, C) uint8 → what a file of ours takes."""
         if self.layout == "nhwc-uint8":
             return np.ascontiguousarray(images)
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
 
+    def black(self, count: int) -> NDArray[np.uint8]:
+        """So many black images (N, H, W, C)."""
+        return np.zeros((count, *self.decoding.shape), np.uint8)
+
+    def dims(self) -> tuple[int, int, int]:
+        """The input's shape without the batch, in the order of the layout."""
+        high, wide, channels = self.decoding.shape
+        return (channels, high, wide) if self.layout == "nchw-float32" else (high, wide, channels)
+
     def shape(self, batch: int) -> str:
         """The input of a batch as trtexec writes it: ``images:1x3x32x32``."""
-        sides = (self.size, self.size)
-        dims = (batch, 3, *sides) if self.layout == "nchw-float32" else (batch, *sides, 3)
-        return f"{self.input}:{'x'.join(map(str, dims))}"
+        return f"{self.input}:{'x'.join(map(str, (batch, *self.dims())))}"
 
     def feed(self) -> dict[str, Any]:
         """What the runner needs of it."""
-        return {name: getattr(self, name) for name in ("layout", "input", "output", "mean", "std")}
+        names = ("layout", "input", "output", "mean", "std", "channels", "range")
+        found = {name: getattr(self, name) for name in names}
+        # Of bytes there is one range, which older files and ours do not name.
+        return found if self.layout == "nchw-float32" else {**found, "range": "0..255"}
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Contract:
+        """Of JSON; a size that is one number is of an older Retort, and square. Raises what a wrong table raises."""
+        size, resize = raw["size"], raw.get("resize")
+        sequences: dict[str, Any] = {name: tuple(raw[name]) for name in ("classes", "mean", "std")}
+        height, width = (size, size) if isinstance(size, int) else size
+        sequences["size"] = (height, width)
+        sequences["resize"] = tuple(resize) if isinstance(resize, list) else resize
+        return cls(**{**raw, **sequences})
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a user says of a foreign file's input, in the words of ``Contract``; None and () where nothing is."""
+
+    size: Size | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    channels: Channels | None = None
+    range: Range | None = None
+    resize: Resize | None = None
+    interpolation: Interpolation | None = None
+
+
+NOTHING = Said()
 
 
 def write_contract(proto: onnx.ModelProto, contract: Contract) -> None:
@@ -58,17 +109,24 @@ def read_contract(proto: onnx.ModelProto) -> Contract | None:
     for prop in proto.metadata_props:
         if prop.key == KEY:
             try:
-                raw = json.loads(prop.value)
-                sequences = {name: tuple(raw[name]) for name in ("classes", "mean", "std")}
-                return Contract(**{**raw, **sequences})
+                return Contract.of(json.loads(prop.value))
             except (ValueError, TypeError, KeyError) as error:
                 raise Refusal(f"the file's {KEY} cannot be read ({error}); export the file anew") from None
     return None
 
 
-def infer_contract(
-    proto: onnx.ModelProto, where: str, size: int | None, mean: Sequence[float], std: Sequence[float]
-) -> Contract:
+def contract_of(proto: onnx.ModelProto, where: str, said: Said) -> Contract:
+    """The contract that a file carries, or that its own input and the user say. Raises Refusal."""
+    carried = read_contract(proto)
+    if carried is None:
+        return infer_contract(proto, where, said)
+    given = [f"--{name}" for name, value in vars(said).items() if value not in (None, ())]
+    if given:
+        raise Refusal(f"{where}: it carries what it takes; leave out {', '.join(given)}")
+    return carried
+
+
+def infer_contract(proto: onnx.ModelProto, where: str, said: Said) -> Contract:
     """What a foreign file's own input says. Raises Refusal where it does not say enough."""
     constants = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in constants]
@@ -76,16 +134,49 @@ def infer_contract(
         raise Refusal(f"{where}: has {len(inputs)} inputs; one of images is needed")
     kind = inputs[0].type.tensor_type
     shape = [dim.dim_value for dim in kind.shape.dim]
-    if len(shape) == 4 and kind.elem_type == onnx.TensorProto.FLOAT and shape[1] in (0, 3):
+    if len(shape) == 4 and kind.elem_type == onnx.TensorProto.FLOAT and shape[1] in (0, 1, 3):
         layout: Layout = "nchw-float32"
-        sides = shape[2:]
-    elif len(shape) == 4 and kind.elem_type == onnx.TensorProto.UINT8 and shape[3] in (0, 3):
-        layout, sides = "nhwc-uint8", shape[1:3]
+        depth, sides = shape[1], shape[2:]
+    elif len(shape) == 4 and kind.elem_type == onnx.TensorProto.UINT8 and shape[3] in (0, 1, 3):
+        layout, depth, sides = "nhwc-uint8", shape[3], shape[1:3]
     else:
-        raise Refusal(f"{where}: input {inputs[0].name} is neither float32 (N,3,H,W) nor uint8 (N,H,W,3)")
-    side = size or sides[0]
-    if not side or any(fixed not in (0, side) for fixed in sides):
+        wanted = "float32 (N,3,H,W) or (N,1,H,W) nor uint8 (N,H,W,3) or (N,H,W,1)"
+        raise Refusal(f"{where}: input {inputs[0].name} is neither {wanted}")
+    size = said.size or (sides[0] or sides[1], sides[1] or sides[0])
+    if not all(size) or any(fixed not in (0, side) for fixed, side in zip(sides, size, strict=True)):
         raise Refusal(
-            f"{where}: takes images of {sides[0] or 'any'} x {sides[1] or 'any'}; give a fitting --size"
+            f"{where}: takes images of {sides[0] or 'any'} x {sides[1] or 'any'}; give a fitting --size, as 224 or"
+            " 48x192 (height x width)"
         )
-    return Contract(layout, side, (), inputs[0].name, proto.graph.output[0].name, tuple(mean), tuple(std))
+    channels = said.channels or ("grey" if depth == 1 else "rgb")
+    if depth not in (0, 1 if channels == "grey" else 3):
+        raise Refusal(f"{where}: takes images of {depth} channels; --channels {channels} does not fit")
+    check_values(where, layout, channels, said)
+    return Contract(
+        layout,
+        size,
+        (),
+        inputs[0].name,
+        proto.graph.output[0].name,
+        said.mean,
+        said.std,
+        channels,
+        said.range or ("0..255" if layout == "nhwc-uint8" else "0..1"),
+        said.resize,
+        said.interpolation or "bilinear",
+    )
+
+
+def check_values(where: str, layout: Layout, channels: Channels, said: Said) -> None:
+    """Raises Refusal where what is said of the values does not fit the input, or each other."""
+    count = 1 if channels == "grey" else 3
+    for name, numbers in (("mean", said.mean), ("std", said.std)):
+        if len(numbers) not in (0, count):
+            raise Refusal(f"{where}: --{name} has {len(numbers)} numbers; images in {channels} want {count}")
+    normalised = bool(said.mean or said.std)
+    if bool(said.mean) != bool(said.std):
+        raise Refusal(f"{where}: --mean and --std go together; give 0 or 1 for what there is not")
+    if layout == "nhwc-uint8" and (normalised or said.range not in (None, "0..255")):
+        raise Refusal(f"{where}: takes uint8, which is 0..255 as it is; leave out --range, --mean and --std")
+    if normalised and said.range == "-1..1":
+        raise Refusal(f"{where}: --range=-1..1 is a mean and std of 0.5 already; leave out --mean and --std")

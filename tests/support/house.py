@@ -16,6 +16,7 @@ ROOMS = (
     "targets.errors",
     "targets.progress",
     "targets.image_folder",
+    "targets.decoding",
     "targets.stats",
     "targets.budgets",
     "targets.tasks",

@@ -262,7 +262,7 @@ def loss_for(name: str, step: Step, **arguments: object) -> Any:
     ours, theirs = both(step, lambda out: tuple(tuple(x.shape[1:]) for x in out.stages))
     pooled = both(step, lambda out: out.pooled.shape[1])
     torch.manual_seed(0)
-    loss = bind(name, arguments, Shapes(ours, theirs, *pooled, tiny.CLASSES, IMAGES, tiny.SIDE), "here")
+    loss = bind(name, arguments, Shapes(ours, theirs, *pooled, tiny.CLASSES, IMAGES), "here")
     if isinstance(loss, nn.Module):
         loss.double()
         with torch.no_grad():  # no parameter and no statistic as it was at the start

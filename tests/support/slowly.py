@@ -50,7 +50,7 @@ def made_up(
         )
 
     here = tiny.step(networks()[0], networks()[0], count, torch.float64, progress)
-    shapes = Shapes(tuple(student), tuple(teacher), 7, 6, tiny.CLASSES, 64, tiny.SIDE)
+    shapes = Shapes(tuple(student), tuple(teacher), 7, 6, tiny.CLASSES, 64)
     here = dataclasses.replace(here, student=says(student, 7))
     return shapes, dataclasses.replace(
         here, teacher_network=tiny.Fixed(here.teacher_network, says(teacher, 6))

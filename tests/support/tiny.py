@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from pipeline.data import decoded
 from pipeline.data.batches import Batch
-from pipeline.data.decoded import Decoded
+from pipeline.data.decoded import Decoded, Facts
 from pipeline.losses import bind, shapes
 from pipeline.losses.step import Shapes, Step
 from pipeline.models.cifar import CifarResNet
@@ -27,8 +27,10 @@ from pipeline.models.tapped_model import Model, Outputs, outputs
 from pipeline.quantization.ptq import calibrate, prepare
 from pipeline.recipe.schema import Training
 from pipeline.schemes.base import Phase, Scheme
+from targets.image_folder import Decoding
 
 SIDE, CLASSES = 16, 4
+SHAPE = (3, SIDE, SIDE)  # of an image
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.3, 0.2)
 NARROW, WIDE = (8, 8, 12, 20), (8, 8, 16, 24)
 
@@ -64,12 +66,17 @@ def model(widths: tuple[int, int, int, int] = NARROW, seed: int = 0, depth: int 
 
 def wrap(made: nn.Module, side: int, seed: int = 0) -> Model:
     """A network as the workshop handles it, its batch-norms alive."""
-    return Model(lively(made, seed), MEAN, STD, *find_levels(made, side)).eval()
+    return Model(lively(made, seed), MEAN, STD, *find_levels(made, square(side))).eval()
+
+
+def square(side: int) -> tuple[int, int, int]:
+    """The shape of a square image in RGB."""
+    return 3, side, side
 
 
 @cache
 def calibrated() -> fx.GraphModule:
-    made = prepare(model(seed=1), SIDE)
+    made = prepare(model(seed=1), SHAPE)
     calibrate(made, [pictures(24)])
     return made
 
@@ -104,7 +111,7 @@ def pictures(count: int, side: int = SIDE, seed: int = 0) -> Tensor:
 
 
 def shapes_of(student: Model, teacher: Model) -> Shapes:
-    return shapes(student, teacher, SIDE, images=64)
+    return shapes(student, teacher, SHAPE, images=64)
 
 
 def parts(model: Model) -> Parts:
@@ -187,8 +194,8 @@ def write_set(
     np.save(folder / "labels.npy", labels.astype(np.int64))
     np.save(folder / "split.npy", np.repeat(np.arange(3, dtype=np.int8), counts))
     names = [f"class{label}" for label in range(classes)]
-    facts = {"classes": names, "size": SIDE, "flip": True, "mean": MEAN, "std": STD}
-    (folder / "data.json").write_text(json.dumps(facts))
+    facts = Facts(tuple(names), Decoding((SIDE, SIDE)), True, MEAN, STD)
+    (folder / "data.json").write_text(json.dumps(asdict(facts)))
     return decoded.read(folder)
 
 

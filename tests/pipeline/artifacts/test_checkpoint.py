@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.artifacts import checkpoint
 from pipeline.artifacts.checkpoint import Checkpoint, begin
+from pipeline.data import decoded
 from pipeline.models.cifar import NETWORKS
 from pipeline.recipe.schema import Network
 from pipeline.user_code import code_files
@@ -37,7 +38,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
         network="mine:narrow",
         arguments={"widths": list(tiny.NARROW)},
         classes=tiny.CLASSES,
-        size=tiny.SIDE,
+        shape=tiny.SHAPE,
         mean=tiny.MEAN,
         std=tiny.STD,
         taps=("layer1", "layer2", "layer3"),
@@ -109,7 +110,7 @@ def test_a_beginning_takes_the_data_s_facts_unless_told(tmp_path: Path) -> None:
     known = tiny.write_set(tmp_path).facts
     begun = begin(Network(network="resnet8"), known, {}, "student")
     described, model = begun.checkpoint, begun.model
-    assert (described.classes, described.size) == (3, tiny.SIDE)
+    assert (described.classes, described.shape) == (3, tiny.SHAPE)
     assert tuple(described.mean) == tiny.MEAN and tuple(described.std) == tiny.STD
     assert tuple(described.taps) == model.taps == ("layer1", "layer2", "layer3")
     assert model(tiny.pictures(2))[0].shape == (2, 3)
@@ -183,3 +184,16 @@ def build(num_classes, config):
     again.mkdir()
     checkpoint.save(again, checkpoint.read(kept), loaded)
     assert (again / "code" / "parts" / "net.py").read_text() == code
+
+
+def test_what_an_older_retort_wrote_of_square_images_is_read(described: Checkpoint, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, described, tiny.model())
+    table = json.loads((tmp_path / "checkpoint.json").read_text())
+    assert table.pop("shape") == list(tiny.SHAPE)
+    (tmp_path / "checkpoint.json").write_text(json.dumps({**table, "size": tiny.SIDE}))
+    assert checkpoint.read(tmp_path).shape == tiny.SHAPE
+    data = tiny.write_set(tmp_path / "set")
+    table = json.loads((tmp_path / "set" / "data.json").read_text())
+    del table["decoding"]
+    (tmp_path / "set" / "data.json").write_text(json.dumps({**table, "size": tiny.SIDE}))
+    assert decoded.read(tmp_path / "set").facts == data.facts

@@ -38,7 +38,7 @@ def module(int8: bool, fold: bool) -> nn.Module:
 @pytest.mark.parametrize("layout", ["nchw-float32", "nhwc-uint8"])
 @pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
 def test_it_answers_as_the_onnx_file_does(int8: bool, layout: Layout, tmp_path: Path) -> None:
-    contract = Contract(layout, tiny.SIDE, CLASSES)
+    contract = Contract(layout, (tiny.SIDE, tiny.SIDE), CLASSES)
     lite, twin = tmp_path / "model.tflite", tmp_path / "model.onnx"
     tflite_file.write(Deployed(module(int8, fold=False), layout), contract, int8, lite)
     onnx_file.write(Deployed(module(int8, fold=True), layout), contract, 20, twin)
@@ -60,7 +60,7 @@ def test_it_answers_as_the_onnx_file_does(int8: bool, layout: Layout, tmp_path: 
 
 
 def test_a_file_that_parts_from_torch_is_refused(tmp_path: Path) -> None:
-    data, contract = tiny.write_set(tmp_path / "set"), Contract("nhwc-uint8", tiny.SIDE, CLASSES)
+    data, contract = tiny.write_set(tmp_path / "set"), Contract("nhwc-uint8", (tiny.SIDE, tiny.SIDE), CLASSES)
     one, other = (
         Deployed(tiny.model(seed=1).eval(), "nhwc-uint8"),
         Deployed(tiny.model(seed=2).eval(), "nhwc-uint8"),
@@ -74,7 +74,7 @@ def test_a_file_that_parts_from_torch_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not home().exists(), reason="not installed; retort emulator install")
 def test_an_emulated_phone_answers_to_the_bit_as_this_machine(tmp_path: Path) -> None:
     """LiteRT's int8 kernels are specified to the bit; the last layer, in float, is summed in another order."""
-    contract = Contract("nhwc-uint8", tiny.SIDE, CLASSES)
+    contract = Contract("nhwc-uint8", (tiny.SIDE, tiny.SIDE), CLASSES)
     lite, pictures = tmp_path / "model.tflite", tmp_path / "pictures.npy"
     tflite_file.write(Deployed(module(True, fold=False), contract.layout), contract, True, lite)
     np.save(pictures, (tiny.pictures(16, seed=7) * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())

@@ -28,12 +28,13 @@ from pipeline.schemes.supervised import label_loss
 from support import tiny
 from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal
+from targets.image_folder import Decoding
 
 MANY = 20_000
 
 
-def facts(side: int, flip: bool = False) -> Facts:
-    return Facts(("a", "b"), side, flip, tiny.MEAN, tiny.STD)
+def facts(side: int, flip: bool = False, width: int | None = None) -> Facts:
+    return Facts(("a", "b"), Decoding((side, width or side)), flip, tiny.MEAN, tiny.STD)
 
 
 def drawn(count: int, of: Facts, **settings: Any) -> Views:
@@ -61,6 +62,24 @@ def test_crops_and_mirrors_are_torchvision_s(flip: bool) -> None:
     for one in shown.numpy():
         counts[one.tobytes()] += 1  # a KeyError here is an image that torchvision cannot make
     assert stats.chisquare(list(counts.values())).pvalue > 0.01
+
+
+def test_wide_images_are_cropped_covered_and_mirrored_too() -> None:
+    """Columns are drawn over the width, rows over the height; each view is one of torchvision's."""
+    image = torch.randint(1, 255, (8, 24, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    padded = vision.pad(image.permute(2, 0, 1), [3, 1])
+    views = drawn(2000, facts(8, True, width=24), cutout=4)
+    assert views.holes is not None
+    assert views.corners.amax(0).tolist() == [2, 6] and views.holes.amax(0).tolist() == [7, 23]
+    shown = crop_and_flip(image.expand(2000, 8, 24, 1), views.corners, views.mirrored)
+    for (top, left), mirrored, one in zip(views.corners.tolist()[:50], views.mirrored, shown, strict=False):
+        crop = vision.crop(padded, top, left, 8, 24)
+        expected = vision.horizontal_flip(crop) if mirrored else crop
+        assert torch.equal(expected.permute(1, 2, 0), one)
+    covered = cut_out(shown, views.holes, 4, torch.zeros(1, dtype=torch.uint8))
+    for (row, column), one in zip(views.holes.tolist()[:50], covered, strict=False):
+        hole = one[max(0, row - 2) : row + 2, max(0, column - 2) : column + 2]
+        assert int(hole.max()) == 0
 
 
 @pytest.mark.parametrize("size", [1, 4, 5, 8])
@@ -134,8 +153,15 @@ def test_a_mixed_image_is_two_images_in_their_own_views(data: Decoded) -> None:
     assert compared > 10
 
 
-def test_two_ranks_share_a_batch_and_no_image_is_another_for_it(data: Decoded) -> None:
-    settings = {"mixup": 1.0, "cutout": 4}
+PHOTOGRAPHS = {
+    "crop_scale": (0.2, 1.0), "jitter": 0.4, "trivialaugment": True, "erasing": 0.5, "cutmix": 1.0
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 1.0, "cutout": 4}, PHOTOGRAPHS])
+def test_two_ranks_share_a_batch_and_no_image_is_another_for_it(
+    data: Decoded, settings: dict[str, Any]
+) -> None:
     whole, *halves = (one_epoch(data, *where, **settings) for where in ((0, 1), (0, 2), (1, 2)))
     for both, first, second in zip(whole, *halves, strict=True):
         joined = torch.cat([first.indices, second.indices]).argsort()

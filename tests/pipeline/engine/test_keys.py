@@ -122,7 +122,7 @@ CODE: dict[str, tuple[str, str, str, set[str]]] = {
         "BATCH = 128",
         ALL - {"decode", "check"},
     ),
-    "how images are decoded": ("targets/image_folder.py", "BILINEAR", "BICUBIC", ALL),
+    "how images are decoded": ("targets/image_folder.py", "side) / 2)", "side) / 3)", ALL),
     "the grid": (
         "targets/convert/grid.py",
         "STEPS = 127",

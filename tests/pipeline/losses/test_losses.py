@@ -109,7 +109,7 @@ def strangers(student: str, teacher: str) -> tuple[Model, Model]:
 def test_every_loss_takes_any_pair_of_networks(name: str, names: tuple[str, str]) -> None:
     student, teacher = strangers(*names)
     torch.manual_seed(0)
-    loss = bind(name, {}, shapes(student, teacher, 32, images=64), "here")
+    loss = bind(name, {}, shapes(student, teacher, (3, 32, 32), images=64), "here")
     value = loss(tiny.step(student, teacher, count=4, side=32))
     assert value.shape == () and value.isfinite() and value > 0
     assert any(

@@ -77,7 +77,7 @@ def test_the_logits_are_taken(form: str) -> None:
     made, output, expected = TAKEN[form]
     torch.manual_seed(0)
     network = Answering(made)
-    choice = check_answers(network, 16, 4, "here", output)
+    choice = check_answers(network, (3, 16, 16), 4, "here", output)
     assert choice == expected
     assert not network._forward_hooks, "what is tried is a copy"
     choose(network, choice)
@@ -111,7 +111,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], Key | None, str]] = {
 def test_answers_without_clear_logits_are_refused(form: str) -> None:
     made, output, words = REFUSED[form]
     with pytest.raises(Refusal, match=words) as caught:
-        check_answers(Answering(made), 16, 4, "here", output)
+        check_answers(Answering(made), (3, 16, 16), 4, "here", output)
     assert str(caught.value).startswith("here: ") and "\n" not in str(caught.value)
 
 
@@ -140,19 +140,19 @@ class Registering(nn.Module):
     ("network", "words"),
     [
         (tiny.network(classes=5), r"answers \(2, 5\).* 4 classes"),
-        (nn.Sequential(nn.Conv2d(3, 4, 17)), "in training the network fails on images of 16x16: "),
-        (Picky(), "fails on images of 16x16: Wrong image height!"),
+        (nn.Sequential(nn.Conv2d(3, 4, 17)), "in training the network fails on images of 3x16x16: "),
+        (Picky(), "fails on images of 3x16x16: Wrong image height!"),
         (Registering(), "forward makes the tensor 'scale', .*; register it in __init__"),
     ],
 )
 def test_networks_that_would_stop_the_first_batch_are_refused(network: nn.Module, words: str) -> None:
     with pytest.raises(Refusal, match=words):
-        check_answers(network, 16, 4, "here")
+        check_answers(network, (3, 16, 16), 4, "here")
 
 
 def wrapped(network: nn.Module, side: int) -> Model:
-    choose(network, check_answers(network, side, 3, "here"))
-    return Model(network, tiny.MEAN, tiny.STD, *find_levels(network, side))
+    choose(network, check_answers(network, tiny.square(side), 3, "here"))
+    return Model(network, tiny.MEAN, tiny.STD, *find_levels(network, tiny.square(side)))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_auxiliary_heads_train_with_their_weight_and_are_silent_in_evaluation(
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    assert heads_of(model.network, side, 3) == heads
+    assert heads_of(model.network, tiny.square(side), 3) == heads
     data = tiny.write_set(tmp_path)
     small = next(plain_batches(data, data.part(TRAIN), 3))
     batch = replace(small, images=F.interpolate(small.images, side))

@@ -152,7 +152,7 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_factory_beside_the_recipe_may_be_called_pipeline(beside: Path) -> None:
     made = build("pipeline:make", beside, 5, {"bias": False}, "here").network
     assert made[3].weight.shape == (5, 6) and made[3].bias is None  # type: ignore[index]
-    check_answers(made, 16, 5, "here")
+    check_answers(made, (3, 16, 16), 5, "here")
     ours = importlib.import_module("pipeline")
     assert Path(ours.__path__[0]).name == "pipeline" and not hasattr(ours, "make")
 
@@ -185,7 +185,7 @@ def test_torchvision_s_own_weights_come_by_its_own_download(
     monkeypatch.setattr(type(weights), "url", property(lambda self: served.as_uri()))
     built = build("squeezenet1_1", None, 6, {"weights": "IMAGENET1K_V1"}, "here")
     assert built.mean == (0.485, 0.456, 0.406) and built.tensors is not None
-    fitted = fit(built.network, built.tensors, heads_of(built.network, 64, 6), "here")
+    fitted = fit(built.network, built.tensors, heads_of(built.network, (3, 64, 64), 6), "here")
     assert fitted.new == {"classifier.1": "1000 classes, here 6"}
     assert torch.equal(built.network.features[0].weight, given.features[0].weight)  # type: ignore[index, union-attr]
     served.write_bytes(served.read_bytes() + b"x")
@@ -234,9 +234,9 @@ def test_what_a_factory_makes_is_brought_to_a_plain_network_in_float32(
         assert {key: tensor.dtype for key, tensor in found.items()} == {
             key: tensor.dtype for key, tensor in wanted.items()
         }
-        check_answers(built.network, 16, 4, "here")
+        check_answers(built.network, (3, 16, 16), 4, "here")
     # Its weight is computed: with a gradient it could not be copied.
-    check_answers(build("made:normed", tmp_path, 4, {}, "here").network, 16, 4, "here")
+    check_answers(build("made:normed", tmp_path, 4, {}, "here").network, (3, 16, 16), 4, "here")
     for name in ("scripted", "inside"):
         with pytest.raises(Refusal, match=f"here: made:{name} gave a network in TorchScript, .* return the"):
             build(f"made:{name}", tmp_path, 4, {}, "here")

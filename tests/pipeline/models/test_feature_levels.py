@@ -111,9 +111,9 @@ def test_the_levels_are_the_outputs_of_block_groups(name: str) -> None:
     torch.manual_seed(0)
     network = build(f"{prefix}{name}", None, 7, arguments, "here").network
     before = tiny.state(network)
-    levels = find_levels(network, side)
+    levels = find_levels(network, tiny.square(side))
     assert levels.taps == taps
-    assert heads_of(network, side, 7) == heads
+    assert heads_of(network, tiny.square(side), 7) == heads
     assert tiny.same(before, tiny.state(network)) == [], "a pass in training learns"
     model = Model(network, tiny.MEAN, tiny.STD, *levels).eval()
     with torch.no_grad():
@@ -154,7 +154,7 @@ class PostNorm(nn.Module):
 def test_torch_s_own_encoder_has_a_level_a_block(norm_first: bool) -> None:
     torch.manual_seed(0)
     taps = tuple(f"encoder.layers.{number}" for number in range(3))
-    assert find_levels(PostNorm(norm_first), 16) == Levels(taps, "fc", True)
+    assert find_levels(PostNorm(norm_first), (3, 16, 16)) == Levels(taps, "fc", True)
 
 
 class Late(nn.Module):
@@ -183,8 +183,8 @@ class Late(nn.Module):
 def test_the_classifier_is_what_makes_the_logits(end: Callable[[Tensor], Tensor], exact: bool) -> None:
     torch.manual_seed(0)
     network = Late(end)
-    assert find_levels(network, 16) == Levels(("conv",), "head", exact)
-    assert heads_of(network, 16, 4) == {"head"}
+    assert find_levels(network, (3, 16, 16)) == Levels(("conv",), "head", exact)
+    assert heads_of(network, (3, 16, 16), 4) == {"head"}
     model = Model(network, tiny.MEAN, tiny.STD, ("conv",), "head", exact)
     if not exact:
         with pytest.raises(Refusal, match=r"teacher: .*the answer of one linear layer"):
@@ -212,14 +212,14 @@ class Written(nn.Module):
 
 @pytest.mark.parametrize(("around", "taps"), [(True, ("conv",)), (False, ("inner",))])
 def test_what_is_written_in_place_is_followed(around: bool, taps: tuple[str, ...]) -> None:
-    assert find_levels(Written(around), 16).taps == taps
+    assert find_levels(Written(around), (3, 16, 16)).taps == taps
 
 
 def test_a_record_leaves_a_network_as_it_was() -> None:
     network = tiny.network().train()
     before = copy.deepcopy(tiny.state(network))
     for training in (False, True):
-        record = execute(network, 16, training)
+        record = execute(network, (3, 16, 16), training)
         assert record.answer.shape == (2, tiny.CLASSES)
     assert network.training and tiny.same(before, tiny.state(network)) == []
     assert not [m for m in network.modules() if m._forward_hooks or m._forward_pre_hooks]
@@ -249,6 +249,6 @@ def test_taps_of_a_network_without_any_are_found() -> None:
         nn.Sequential(nn.Conv2d(a, b, 3, s, 1), nn.ReLU()) for a, b, s in ((3, 4, 1), (4, 6, 2), (6, 8, 2))
     ]
     plain = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
-    assert find_levels(plain, 16) == Levels(("1", "2"), "5", True)
-    assert find_levels(nn.Sequential(stages[0], nn.AdaptiveAvgPool2d(1)), 16).taps == ("0",)
-    assert find_levels(tiny.network(), 16).taps == ("layer1", "layer2", "layer3")
+    assert find_levels(plain, (3, 16, 16)) == Levels(("1", "2"), "5", True)
+    assert find_levels(nn.Sequential(stages[0], nn.AdaptiveAvgPool2d(1)), (3, 16, 16)).taps == ("0",)
+    assert find_levels(tiny.network(), (3, 16, 16)).taps == ("layer1", "layer2", "layer3")

@@ -94,14 +94,14 @@ def net(block: type[Branches]) -> nn.Module:
 
 def model_of(network: nn.Module, side: int) -> Model:
     torch.manual_seed(0)
-    return Model(tiny.lively(network), tiny.MEAN, tiny.STD, *find_levels(network, side)).eval()
+    return Model(tiny.lively(network), tiny.MEAN, tiny.STD, *find_levels(network, tiny.square(side))).eval()
 
 
 @pytest.mark.parametrize("block", [Fusing, Switching])
 def test_branches_become_one_layer(block: type[Branches]) -> None:
     model = model_of(net(block), 16)
     before = tiny.state(model)
-    made, said = folded(model, 16)
+    made, said = folded(model, (3, 16, 16))
     assert made is not None
     assert said == "2 training branches folded: 5 convolutions and linear layers are 3"
     assert tiny.same(before, tiny.state(model)) == [], "the network itself is left as it was"
@@ -124,7 +124,7 @@ def test_branches_become_one_layer(block: type[Branches]) -> None:
 )
 def test_what_cannot_be_folded_stays_and_is_told(block: type[Branches], said: str) -> None:
     model = model_of(net(block), 16)
-    made, told = folded(model, 16)
+    made, told = folded(model, (3, 16, 16))
     assert made is None and told.startswith(said) and bool(told) == bool(said)
     assert layers(model) == 5
 
@@ -136,7 +136,7 @@ def test_timm_s_branches_are_folded_and_built_again(name: str, had: int, has: in
     pytest.importorskip("timm", reason="an optional catalogue")
     model = model_of(build(f"timm/{name}", None, 3, {}, "here").network, 64)
     described = Checkpoint(
-        f"timm/{name}", {}, 3, 64, tiny.MEAN, tiny.STD, model.taps, model.head, model.exact
+        f"timm/{name}", {}, 3, (3, 64, 64), tiny.MEAN, tiny.STD, model.taps, model.head, model.exact
     )
     left = leave_training(described, model)
     assert (layers(model), layers(left.model)) == (had, has)
@@ -177,13 +177,22 @@ def test_auxiliary_heads_stay_behind(
         pytest.importorskip("timm", reason="an optional catalogue")
     torch.manual_seed(0)
     network = WithHead() if name == "tests" else build(name, None, tiny.CLASSES, arguments, "here").network
-    choice = check_answers(network, side, tiny.CLASSES, "here")
+    choice = check_answers(network, tiny.square(side), tiny.CLASSES, "here")
     choose(network, choice)
     model, images = model_of(network, side), tiny.pictures(2, side)
     with torch.no_grad():
         expected = model(images)
     described = Checkpoint(
-        name, arguments, tiny.CLASSES, side, tiny.MEAN, tiny.STD, model.taps, model.head, model.exact, choice
+        name,
+        arguments,
+        tiny.CLASSES,
+        tiny.square(side),
+        tiny.MEAN,
+        tiny.STD,
+        model.taps,
+        model.head,
+        model.exact,
+        choice,
     )
     left = leave_training(described, model)
     assert list(left.checkpoint.edits) == [{"edit": "drop", "modules": modules}]

@@ -92,7 +92,7 @@ def test_dead_channels_are_what_is_cut_and_nobody_misses_them(criterion: str, na
     # The magnitude of a channel counts those that read it as well.
     kill(model.network, DEAD[name], readers=criterion == "magnitude")
     uncut, side = copy.deepcopy(model), 32
-    next(s for s in cuts(model, side, criterion, 4, gradients(criterion, side)) if s < 1)
+    next(s for s in cuts(model, tiny.square(side), criterion, 4, gradients(criterion, side)) if s < 1)
     for makers, after, few in DEAD[name]:
         for conv, bn in makers:
             before, now = (m.network.get_submodule(bn).running_mean for m in (uncut, model))
@@ -117,7 +117,7 @@ def test_shares_fall_and_counts_are_multiples(criterion: str, multiple: int) -> 
     model = tiny.model((16, 16, 20, 36))
     original, before = shapes_of(model.network), macs(model.network, torch.zeros(1, 3, tiny.SIDE, tiny.SIDE))
     last, images = 1.0, tiny.pictures(3)
-    for left in cuts(model, tiny.SIDE, criterion, multiple, gradients(criterion)):
+    for left in cuts(model, tiny.SHAPE, criterion, multiple, gradients(criterion)):
         assert 0 < left <= last
         last = left
         assert left == macs(model.network, torch.zeros(1, 3, tiny.SIDE, tiny.SIDE)) / before
@@ -134,7 +134,7 @@ def test_shares_fall_and_counts_are_multiples(criterion: str, multiple: int) -> 
 def cut_to(model: Model, side: int, share: float, multiple: int = 8, criterion: str = "magnitude") -> Shapes:
     """Cut to a share; what has changed."""
     original = shapes_of(model.network)
-    for left in cuts(model, side, criterion, multiple, gradients(criterion, side)):
+    for left in cuts(model, tiny.square(side), criterion, multiple, gradients(criterion, side)):
         if left <= share:
             break
     now = changed(model.network, original)
@@ -170,7 +170,7 @@ SIZES = ("in_channels", "out_channels", "groups", "num_features", "in_features",
 def test_what_cannot_be_traced_is_refused_in_one_line() -> None:
     said = r"prune: torch-pruning cannot cut .*near layer stage4\.1\..*ZeroDivisionError"
     with pytest.raises(Refusal, match=said) as caught:
-        next(cuts(made("shufflenet_v2_x1_0"), 32, "magnitude", 8, None))
+        next(cuts(made("shufflenet_v2_x1_0"), (3, 32, 32), "magnitude", 8, None))
     assert "\n" not in str(caught.value) and caught.value.status == WRONG_INPUT
 
 
@@ -188,7 +188,7 @@ class TwoHeads(nn.Module):
 
 def test_every_layer_that_answers_keeps_its_classes() -> None:
     model = Model(TwoHeads(), tiny.MEAN, tiny.STD, ())
-    shares = list(cuts(model, 16, "magnitude", 8, None))
+    shares = list(cuts(model, (3, 16, 16), "magnitude", 8, None))
     assert shares[-1] < 1 and model.network.body.out_channels == 8
     assert model.network.first.weight.shape == model.network.second.weight.shape == (8, 8)
 
@@ -217,7 +217,7 @@ def described(tmp_path: Path) -> Checkpoint:
     source = tmp_path / "mine.py"
     source.write_text(FACTORY)
     stages = ("layer1", "layer2", "layer3")
-    facts = (tiny.CLASSES, tiny.SIDE, tiny.MEAN, tiny.STD, stages)
+    facts = (tiny.CLASSES, tiny.SHAPE, tiny.MEAN, tiny.STD, stages)
     return Checkpoint("mine:wide", {}, *facts, files={"code/mine.py": source})
 
 

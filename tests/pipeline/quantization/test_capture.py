@@ -129,8 +129,8 @@ def test_with_nothing_rounded_a_grid_answers_as_its_network(form: str) -> None:
     torch.manual_seed(0)
     model = model_of(FORMS[form]())
     before = tiny.state(model)
-    grid = prepare(model, tiny.SIDE)
-    prove_equal(model, grid, tiny.SIDE)
+    grid = prepare(model, tiny.SHAPE)
+    prove_equal(model, grid, tiny.SHAPE)
     assert tiny.same(before, tiny.state(model)) == [] and not model.training
     calibrate(grid, [tiny.pictures(16)])
     images = tiny.pictures(16, seed=1)
@@ -149,14 +149,14 @@ def test_every_folded_batch_norm_is_gone_and_others_stay_at_rest() -> None:
         ("two batch-norms read one convolution", 2),
         ("pre-activation", 1),
     ):
-        grid = prepare(model_of(FORMS[form]()), tiny.SIDE)
+        grid = prepare(model_of(FORMS[form]()), tiny.SHAPE)
         norms = [node for node in grid.graph.nodes if str(node.target).startswith("aten.batch_norm")]
         assert len(norms) == left, form
         assert not any(node.args[5] for node in norms), "it would go on with the statistics of a batch"
 
 
 def test_a_weight_computed_from_others_is_a_constant_that_is_rounded() -> None:
-    grid = prepare(model_of(FORMS["old weight_norm"]()), tiny.SIDE)
+    grid = prepare(model_of(FORMS["old weight_norm"]()), tiny.SHAPE)
     assert len([m for m in grid.modules() if isinstance(m, WeightRounding)]) == 2
     assert not [name for name, _ in grid.named_parameters() if name.endswith(("_g", "_v"))]
 
@@ -169,11 +169,11 @@ def test_a_graph_that_answers_otherwise_is_refused() -> None:
         return self.c(x) * self.calls  # type: ignore[operator,no-any-return]
 
     model = model_of(Network(counting, c=conv()))
-    grid = prepare(model, tiny.SIDE)
+    grid = prepare(model, tiny.SHAPE)
     for _ in range(3):
         model(tiny.pictures(2))
     with pytest.raises(Refusal, match=r"the captured graph answers .* apart from the network"):
-        prove_equal(model, grid, tiny.SIDE)
+        prove_equal(model, grid, tiny.SHAPE)
 
 
 def into_a_slice(self: nn.Module, x: Tensor) -> Tensor:
@@ -199,16 +199,16 @@ def into_itself(self: nn.Module, x: Tensor) -> Tensor:
 def test_a_write_into_a_part_of_a_rounded_tensor_that_is_read_again_is_refused(body: Forward) -> None:
     """Each reader has a rounded copy of its own, so the exported file would answer otherwise than the grid."""
     model = model_of(Network(body, c=conv(), d=conv(6)))
-    grid = prepare(model, tiny.SIDE)
+    grid = prepare(model, tiny.SHAPE)
     with pytest.raises(Refusal, match="writes in place into a part of a tensor"):
-        prove_equal(model, grid, tiny.SIDE)
+        prove_equal(model, grid, tiny.SHAPE)
 
 
 def test_a_write_that_only_its_result_s_readers_see_is_kept_by_the_exported_graph() -> None:
     torch.manual_seed(0)
     model = model_of(Network(into_itself, c=conv(), d=conv(6)))
-    grid = prepare(model, tiny.SIDE)
-    prove_equal(model, grid, tiny.SIDE)
+    grid = prepare(model, tiny.SHAPE)
+    prove_equal(model, grid, tiny.SHAPE)
     calibrate(grid, [tiny.pictures(16)])
     with torch.no_grad():
         expected, found = grid(tiny.pictures(8))[0], convert(grid)(tiny.pictures(8))[0]
@@ -223,7 +223,7 @@ def test_a_convolution_with_a_fixed_kernel_is_converted() -> None:
 
     network = Network(blurred, c=conv())
     network.register_buffer("kernel", torch.full((6, 1, 3, 3), 1 / 9))
-    grid = prepare(model_of(network), tiny.SIDE)
+    grid = prepare(model_of(network), tiny.SHAPE)
     calibrate(grid, [tiny.pictures(16)])
     with torch.no_grad():
         expected, found = grid(tiny.pictures(8))[0], convert(grid)(tiny.pictures(8))[0]

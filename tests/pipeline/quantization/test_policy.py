@@ -36,7 +36,7 @@ def test_torchvision_s_mobile_networks_are_on_the_grid(name: str) -> None:
     """Behind each convolution too, or behind its ReLU: before HardSwish, HardSigmoid and the products of SE."""
     torch.manual_seed(0)
     model = tiny.wrap(build(name, None, 3, {}, "here").network, side=32)
-    graph = prepare(model, 32)
+    graph = prepare(model, (3, 32, 32))
     check_rounded(graph, model.network)
     for node in tiny.layers(graph)[:-1]:
         for reader in (one for one in node.users if not leaves(one)):
@@ -57,7 +57,7 @@ def residual(norm: nn.Module) -> fx.GraphModule:
             return self.head(self.norm(x.relu() + self.conv(x)).mean([1, 2]))
 
     torch.manual_seed(0)
-    return prepare(Net(), 8)
+    return prepare(Net(), (3, 8, 8))
 
 
 @pytest.mark.parametrize(("norm", "rounded"), [(nn.LayerNorm(8), 1), (nn.ReLU(), 2)])
@@ -71,7 +71,7 @@ def test_a_sum_that_only_a_normalisation_reads_stays_float(norm: nn.Module, roun
 def test_a_pool_that_chooses_keeps_the_grid_of_its_input() -> None:
     """squeezenet's pools read concatenations: input and output share one rounding."""
     torch.manual_seed(0)
-    graph = prepare(tiny.wrap(build("squeezenet1_1", None, 3, {}, "here").network, side=32), 32)
+    graph = prepare(tiny.wrap(build("squeezenet1_1", None, 3, {}, "here").network, side=32), (3, 32, 32))
     pools = [node for node in graph.graph.nodes if "max_pool2d" in str(node.target)]
     assert len(pools) == 3
     for pool in pools:
@@ -84,6 +84,6 @@ def test_what_a_rectified_convolution_gives_is_rounded_whoever_reads_it(last: nn
     """Behind its ReLU; else no runtime could run the convolution itself in int8."""
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), last, nn.Flatten(), nn.LazyLinear(2))
     network(torch.zeros(1, 3, 8, 8))
-    graph = prepare(tiny.wrap(network, 8), 8)
+    graph = prepare(tiny.wrap(network, 8), (3, 8, 8))
     (relu,) = [node for node in graph.graph.nodes if str(node.target) == "aten.relu.default"]
     assert [is_rounding(graph, one) for one in relu.users if not leaves(one)] == [True]

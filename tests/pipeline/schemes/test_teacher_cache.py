@@ -196,7 +196,7 @@ def test_a_hastened_teacher_says_the_same_whole_and_in_stages(made: Callable[[],
 def test_compiling_is_for_trainings_that_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
     one = [teacher()]
     monkeypatch.setattr("pipeline.training.compiled_teacher.shutil.which", lambda name: f"/usr/bin/{name}")
-    assert not pays(one, tiny.SIDE, 1000) and pays(one, tiny.SIDE, int(PAYS))
-    assert not pays([], tiny.SIDE, int(PAYS))
+    assert not pays(one, tiny.SHAPE, 1000) and pays(one, tiny.SHAPE, int(PAYS))
+    assert not pays([], tiny.SHAPE, int(PAYS))
     monkeypatch.setattr("pipeline.training.compiled_teacher.shutil.which", lambda name: None)
-    assert not pays(one, tiny.SIDE, int(PAYS))
+    assert not pays(one, tiny.SHAPE, int(PAYS))

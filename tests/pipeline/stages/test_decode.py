@@ -18,7 +18,7 @@ from pipeline.engine.job import Job
 from pipeline.recipe.schema import Data
 from pipeline.stages import decode
 from targets.errors import Refusal
-from targets.image_folder import fit
+from targets.image_folder import Decoding
 
 RED, GREEN, BLUE = (250, 10, 10), (10, 250, 10), (10, 10, 250)
 Run = Callable[..., Decoded]
@@ -74,7 +74,7 @@ def test_a_folders_images_keep_their_classes_and_colors(run: Run, photos: Path) 
     save(photos / ".cache" / "thumb.png", GREEN)
     (photos / "cats" / "notes.txt").touch()
     found = run(folder=photos, size=8)
-    assert found.facts.classes == ("cats", "dogs") and found.facts.size == 8
+    assert found.facts.classes == ("cats", "dogs") and found.facts.decoding.size == (8, 8)
     assert found.images.shape == (20, 8, 8, 3)
     for image, label in zip(found.images, found.labels, strict=True):
         assert np.all(image == np.array((RED, BLUE)[label]))
@@ -133,9 +133,20 @@ def test_of_a_long_image_the_middle_square_is_kept(run: Run, photos: Path, uprig
 
 def test_a_longer_image_is_scaled_by_its_shorter_side() -> None:
     ramp = np.repeat(np.arange(0, 240, 4, dtype=np.uint8)[None, :, None], 20, axis=0).repeat(3, axis=2)
-    image = fit(ramp, 10)  # 60 x 20 becomes 30 x 10, and columns 10 to 20 of it are kept
+    image = Decoding((10, 10))(ramp)  # 60 x 20 becomes 30 x 10, and columns 10 to 20 of it are kept
     expected = [4 * (2 * column + 0.5) for column in range(10, 20)]
     np.testing.assert_allclose(image[5, :, 0], expected, atol=2)
+
+
+def test_images_are_decoded_as_the_recipe_says(run: Run, photos: Path) -> None:
+    wide = run(folder=photos, size=[8, 24], channels="grey", resize=[12, 32], interpolation="bicubic")
+    assert wide.images.shape == (20, 8, 24, 1)
+    assert wide.facts.decoding == Decoding((8, 24), "grey", (12, 32), "bicubic")
+    assert wide.facts.shape == (1, 8, 24) and wide.facts.mean == pytest.approx((0.449,), abs=1e-3)
+    lightness = [round(0.299 * r + 0.587 * g + 0.114 * b) for r, g, b in (RED, BLUE)]
+    assert [int(image[0, 0, 0]) for image in wide.images[[0, 10]]] == lightness
+    with pytest.raises(Refusal, match=r"resize = 8 does not cover images of 224x224; give a larger one"):
+        run(folder=photos, resize=8)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(20), None])

@@ -47,7 +47,7 @@ class Written:
 
     @property
     def contract(self) -> Contract:
-        return Contract(self.layout, tiny.SIDE, CLASSES)
+        return Contract(self.layout, (tiny.SIDE, tiny.SIDE), CLASSES)
 
     @property
     def proto(self) -> onnx.ModelProto:
@@ -134,7 +134,9 @@ def test_both_layouts_are_one_network(networks: dict[str, nn.Module]) -> None:
     images = raw_images(5)
     with torch.no_grad():
         nchw, nhwc = (
-            Deployed(networks["float"], layout)(torch.from_numpy(Contract(layout, 16, ()).prepare(images)))
+            Deployed(networks["float"], layout)(
+                torch.from_numpy(Contract(layout, (16, 16), ()).prepare(images))
+            )
             for layout in ("nchw-float32", "nhwc-uint8")
         )
         unit = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
@@ -238,7 +240,10 @@ def test_an_opset_that_the_exporter_does_not_write_is_refused(tmp_path: Path) ->
 
     with pytest.raises(Refusal, match=r"export: .*opset 17 .* 18"):
         write(
-            Deployed(Least(), "nchw-float32"), Contract("nchw-float32", 8, CLASSES), 17, tmp_path / "m.onnx"
+            Deployed(Least(), "nchw-float32"),
+            Contract("nchw-float32", (8, 8), CLASSES),
+            17,
+            tmp_path / "m.onnx",
         )
 
 

@@ -46,7 +46,7 @@ def parents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, widths, seed in (("teacher", tiny.WIDE, 1), ("student", WIDTHS, 2)):
         (root / name).mkdir()
         arguments, files = {"widths": list(widths)}, {"code/mine.py": root / "mine.py"}
-        facts = (tiny.CLASSES, tiny.SIDE, tiny.MEAN, tiny.STD, ("layer1", "layer2", "layer3"))
+        facts = (tiny.CLASSES, tiny.SHAPE, tiny.MEAN, tiny.STD, ("layer1", "layer2", "layer3"))
         described = Checkpoint("mine:narrow", arguments, *facts, files=files)
         checkpoint.save(root / name, described, tiny.model(widths, seed))
     return {name: root / name for name in ("data", "teacher", "student")}

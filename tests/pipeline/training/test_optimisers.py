@@ -137,7 +137,7 @@ def test_an_epoch_is_the_plain_steps(
 
 def test_a_plain_training_has_one_group_in_the_network_s_order() -> None:
     model = tiny.model(seed=1)
-    (group,) = optimiser_of(Player(model), Training(), tiny.SIDE).param_groups
+    (group,) = optimiser_of(Player(model), Training(), tiny.SHAPE).param_groups
     assert [id(p) for p in group["params"]] == [id(p) for p in model.parameters()]
     assert group["foreach"] and group["weight_decay"] == Training().weight_decay
 
@@ -161,7 +161,7 @@ class Tokens(nn.Module):
 def test_layers_are_as_deep_as_they_run() -> None:
     model = tiny.wrap(Tokens(), 16)
     assert model.taps == ("blocks.0", "blocks.1")
-    found = depths(model, 16)
+    found = depths(model, (3, 16, 16))
     assert found.keys() == dict(model.named_parameters()).keys()
     expected = {"fc": 2, "place": 0, "patches": 0, "blocks.0": 0, "blocks.1": 1}
     for name, depth in found.items():

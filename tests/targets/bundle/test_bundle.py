@@ -31,7 +31,7 @@ from targets.spec.contract import Contract
 from targets.spec.profile import Profile
 
 SIDE, CLASSES = 8, tuple("abcde")
-CONTRACT = Contract("nchw-float32", SIDE, CLASSES)
+CONTRACT = Contract("nchw-float32", (SIDE, SIDE), CLASSES)
 HERE: dict[str, Any] = {"name": "here", "about": "a test", "backend": "onnxruntime", "rewrite": "none"}
 Make = Callable[..., Bundle]
 

@@ -53,7 +53,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
 @pytest.fixture
 def bundle(small_network: Callable[[str], Path], small_images: np.ndarray, tmp_path: Path) -> Bundle:
     size = small_images.shape[1]
-    contract = Contract("nchw-float32", size, CLASSES)
+    contract = Contract("nchw-float32", (size, size), CLASSES)
     plain = small_network("nchw-float32")
     np.save(tmp_path / "images.npy", small_images)
     labels = np.arange(len(small_images)) % len(CLASSES)

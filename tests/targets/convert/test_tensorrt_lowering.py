@@ -228,9 +228,9 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     network, layout, opset = request.param()
     side, path = 32, tmp_path_factory.mktemp("exported") / "model.onnx"
     model = tiny.wrap(network, side)
-    grid = prepare(model, side)
+    grid = prepare(model, tiny.square(side))
     calibrate(grid, [tiny.pictures(8, side)])
-    write(Deployed(convert(grid), layout), Contract(layout, side, tuple("abcd")), opset, path)
+    write(Deployed(convert(grid), layout), Contract(layout, (side, side), tuple("abcd")), opset, path)
     return onnx.load(path)
 
 

@@ -82,7 +82,7 @@ def test_nothing_can_be_timed_on_it_by_another_way_either(
 ) -> None:
     """As the pruning does, which asks the bench itself."""
     np.save(tmp_path / "some.npy", small_images)
-    contract = Contract("nchw-float32", 8, ("a", "b"))
+    contract = Contract("nchw-float32", (8, 8), ("a", "b"))
     with open_device("emulator:cortex-a72") as device:
         bench = Bench(device, read_profile("rpi4"), contract, tmp_path / "some.npy", tmp_path)
         one = Candidate("one", network("nchw-float32"), "float32")

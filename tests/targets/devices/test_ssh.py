@@ -46,7 +46,7 @@ def results(device: Device, model: Path, images: Path, work: Path) -> list[Any]:
     profile = Profile(name="board", about="", backend="onnxruntime", rewrite="none", batch=3)
     candidate = Candidate(NASTY, model, "float32")
     work.mkdir()
-    bench = Bench(device, profile, Contract("nchw-float32", 8, ()), images, work)
+    bench = Bench(device, profile, Contract("nchw-float32", (8, 8), ()), images, work)
     facts, (answers, memory) = bench.build(candidate), bench.ask(candidate)
     blocks = bench.time([candidate], 0.0, 1)["blocks"][NASTY]
     assert (memory or 1) > 0 and all(second > 0 for block in blocks for second in block)

@@ -68,7 +68,7 @@ def test_the_reference_network_is_a_yardstick(
 
 
 def test_the_reference_network_is_always_the_same(tmp_path: Path) -> None:
-    contract = Contract("nchw-float32", 32, ("a", "b", "c"))
+    contract = Contract("nchw-float32", (32, 32), ("a", "b", "c"))
     first, second = (write_reference(contract, tmp_path / name) for name in ("1.onnx", "2.onnx"))
     assert first.read_bytes() == second.read_bytes()
 
@@ -78,7 +78,7 @@ def test_wrong_baselines_are_refused(network: Callable[[str], Path], photos: Pat
     with pytest.raises(Refusal, match=r"gone\.onnx: no such file"):
         judged(plain, photos, tmp_path, "slower_than_baseline=5", baseline=tmp_path / "gone.onnx")
     with pytest.raises(Refusal, match=r"--baseline .*bytes\.onnx: it takes other images than"):
-        other = write_reference(Contract("nhwc-uint8", 8, ()), tmp_path / "bytes.onnx")
+        other = write_reference(Contract("nhwc-uint8", (8, 8), ()), tmp_path / "bytes.onnx")
         judged(plain, photos, tmp_path, "slower_than_baseline=5", baseline=other)
     with pytest.raises(Refusal, match=r"slower_than_baseline: .*got 'fast'.*write NAME=NUMBER"):
         read_budgets(["slower_than_baseline=fast"])

@@ -47,7 +47,7 @@ def test_both_policies_round_the_same_tensors(name: str, tmp_path: Path) -> None
 
 
 def check_same(model: Model, tmp_path: Path) -> None:
-    grid = prepare(model, SIDE)
+    grid = prepare(model, tiny.square(SIDE))
     calibrate(grid, [torch.rand(2, 3, SIDE, SIDE)])
     ours = ir.from_proto(exported(model, tmp_path / "float.onnx")).graph
     theirs = ir.from_proto(exported(convert(grid).eval(), tmp_path / "int8.onnx")).graph
@@ -64,6 +64,6 @@ def kinds(values: list[ir.Value]) -> Counter[tuple[str, ...]]:
 
 
 def exported(model: nn.Module, path: Path) -> onnx.ModelProto:
-    contract = Contract("nchw-float32", SIDE, ("a", "b", "c"))
+    contract = Contract("nchw-float32", (SIDE, SIDE), ("a", "b", "c"))
     write(Deployed(model, contract.layout), contract, 20, path)
     return onnx.load(path)

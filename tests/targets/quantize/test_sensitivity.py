@@ -12,7 +12,7 @@ from targets.quantize.exchange import exchange
 from targets.quantize.sensitivity import kept_float, layers, ranked
 from targets.spec.contract import Contract
 
-CONTRACT = Contract("nchw-float32", 8, (), "images", "logits")
+CONTRACT = Contract("nchw-float32", (8, 8), (), "images", "logits")
 COUNT = 6
 
 

@@ -23,12 +23,13 @@ from targets.runner.images import Images
 
 FILES = sorted(RUNNER.rglob("*.py"))
 RUNTIMES = {"onnxruntime", "openvino", "tensorrt", "cuda", "ai_edge_litert"}
+OURS = {"channels": "rgb", "range": "0..1"}
 LAYOUTS = ("nchw-float32", "nhwc-uint8")
 Network = Callable[[str], Path]
 
 
 def feed(layout: str, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> dict[str, Any]:
-    return {"layout": layout, "input": "images", "output": "logits", "mean": mean, "std": std}
+    return {"layout": layout, "input": "images", "output": "logits", "mean": mean, "std": std, **OURS}
 
 
 def options(batch: int) -> dict[str, Any]:
