@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from targets.diagnose.distance import Distance
     from targets.diagnose.explain import Explanation
+    from targets.diagnose.troubles import Trouble
 
 NAMED, WORST = 3, 5  # nodes of a group; layers that are named without --all
 
@@ -66,6 +67,8 @@ def explain(
     console.print(f"{headline(found)} on {profile.name} ({found.counted})", markup=False)
     for note in found.notes:
         console.print(f"  {note}", markup=False)
+    for one in found.troubles:
+        console.print(f"  {trouble(one)}", markup=False)
     console.print(listing(found) if every else groups(found))
     if apart:
         console.print(layers(apart, every))
@@ -75,6 +78,17 @@ def explain(
 
 def headline(found: Explanation) -> str:
     return f"{found.int8} of {len(found.heavy)} convolutions and products will run in int8"
+
+
+def trouble(one: Trouble) -> str:
+    said = {True: "and so it is here", False: "but not here", None: "not tried here"}[one.here]
+    return f"known trouble: {some(one.nodes)}: {one.wrong}, {said} [{one.source}]"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def groups(found: Explanation) -> Table:
@@ -88,8 +102,7 @@ def groups(found: Explanation) -> Table:
     order = lambda key: (key[0] == "int8", key[1] not in heavy, key[0], -len(alike[key]))
     for runs, kind, why in sorted(alike, key=order):
         names = alike[runs, kind, why]
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        made.add_row(runs, kind, str(len(names)), why, ", ".join(names[:NAMED]) + more)
+        made.add_row(runs, kind, str(len(names)), why, some(names))
     return made
 
 

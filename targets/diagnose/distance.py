@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from targets.convert.grid import STEPS
 from targets.devices.connect import open_device
 from targets.diagnose.explain import Explanation, in_place, of_grid, prepared
 from targets.diagnose.layers import Tensors, exposed, traced
+from targets.diagnose.troubles import troubles
 from targets.errors import Refusal, Unmeasurable
 from targets.image_folder import SUFFIXES, LazyImages, class_folders, save_images
 from targets.measuring.bench import Bench
@@ -84,7 +85,8 @@ def distances(order: Order) -> tuple[Explanation, list[Distance]]:
         floats = answered(
             float_file, sorted(set(pairs.values())), one_by_one(images, ASKED, "compare"), contract
         )
-    return of_grid(grid_file, order.profile), list(apart(float_file, opened, pairs, int8, floats))
+    explained = replace(of_grid(grid_file, order.profile), troubles=troubles(model, order.profile))
+    return explained, list(apart(float_file, opened, pairs, int8, floats))
 
 
 def contract_of(model: onnx.ModelProto, order: Order) -> Contract:

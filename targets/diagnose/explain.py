@@ -26,6 +26,7 @@ from targets.convert.placement import HEAVY
 from targets.convert.reasons import Operator, listed
 from targets.convert.rules import Rules
 from targets.convert.target_file import Derived, lowering_of
+from targets.diagnose.troubles import Trouble, troubles
 from targets.errors import Refusal, first_line
 from targets.quantize.clean import cleaned
 from targets.quantize.exchange import exchange
@@ -47,6 +48,7 @@ class Explanation:
     counted: str
     notes: tuple[str, ...] = ()
     plan: Mapping[str, int] | None = None
+    troubles: Sequence[Trouble] = ()
 
     @property
     def heavy(self) -> list[Operator]:
@@ -64,8 +66,10 @@ def explain(path: Path, profile: Profile) -> Explanation:
     try:
         float_file, names = prepared(model, str(path))
     except Refusal as refusal:
-        return as_it_is(model, profile, str(refusal))
-    return of_grid(exchange(float_file, dict.fromkeys(names, STEP)), profile)
+        found = as_it_is(model, profile, str(refusal))
+    else:
+        found = of_grid(exchange(float_file, dict.fromkeys(names, STEP)), profile)
+    return replace(found, troubles=troubles(model, profile))
 
 
 def prepared(model: onnx.ModelProto, where: str) -> tuple[onnx.ModelProto, list[str]]:

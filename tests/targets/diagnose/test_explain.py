@@ -152,3 +152,19 @@ def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("words")
     with pytest.raises(Refusal, match="not a usable ONNX file"):
         explain(tmp_path / "text.onnx", CPU)
+
+
+def test_a_node_that_fits_a_known_fault_is_marked(tmp_path: Path) -> None:
+    net = Net(0)
+    pool = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "count_include_pad": 1}
+    known = net.op("AveragePool", "images", ceil_mode=1, **pool)
+    onnx.save(
+        net.model(net.op("Relu", net.op("AveragePool", known, **pool)), ["batch", 4, "h", "w"]),
+        tmp_path / "p.onnx",
+    )
+    for target, here in (("cpu", False), ("openvino", True), ("rpi5", None)):
+        found = {one.fault: one for one in explain(tmp_path / "p.onnx", read_profile(target)).troubles}
+        assert set(found) == {"average-pool-behind-the-end", "average-pool-of-torch"}
+        one = found["average-pool-of-torch"]
+        assert (one.nodes, one.here) == ([f"AveragePool {known}"], here)
+        assert one.source == "pytorch/pytorch#183528"
