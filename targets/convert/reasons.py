@@ -6,7 +6,7 @@ operators are listed from the graph as it was before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,20 +39,24 @@ class Operator:
         return any(heavy in self.kind for heavy in HEAVY)
 
 
-def listed(graph: ir.Graph) -> list[tuple[str, str, bool]]:
-    """Each node's name and kind, and whether it computes with maps; what is made of constants alone is left out."""
-    constant, found = set[ir.Value](), []
+def flowing(graph: ir.Graph) -> Iterator[ir.Node]:
+    """The nodes that compute with what flows; what is made of constants alone, as a weight, is left out."""
+    constant = set[ir.Value]()
     for node in graph:
         if all(one is None or one in constant or array(one) is not None for one in node.inputs):
             constant.update(node.outputs)
         else:
-            found.append((str(node.name), node.op_type, node.outputs[0].dtype in MAPS))
-    return found
+            yield node
+
+
+def listed(graph: ir.Graph) -> list[tuple[str, str, bool]]:
+    """Each node's name and kind, and whether it computes with maps."""
+    return [(str(node.name), node.op_type, node.outputs[0].dtype in MAPS) for node in flowing(graph)]
 
 
 def operators(before: Sequence[tuple[str, str, bool]], placement: Placement) -> list[Operator]:
     """What was decided of the nodes that were listed before the rewrites."""
-    there = {str(node.name): node for node in placement.graph}
+    there = {str(node.name): node for node in flowing(placement.graph)}
     parts: dict[str, list[ir.Node]] = {}
     for name, node in there.items():
         parts.setdefault(name.rpartition("/")[0], []).append(node)
@@ -117,8 +121,8 @@ def left_float(placement: Placement) -> dict[str, str]:
 
 def reason(node: ir.Node, placement: Placement) -> str:
     grid, kind = placement.grid, node.op_type
-    flowing = [one for one in node.inputs if one is not None and array(one) is None]
-    if kind == "MatMul" and len(flowing) == 2 and not has_bytes(weight_behind(node)):
+    moving = [one for one in node.inputs if one is not None and array(one) is None]
+    if kind == "MatMul" and len(moving) == 2 and not has_bytes(weight_behind(node)):
         return "a product of two tensors, which int8 was not seen to speed up"
     if kind == "MatMul":
         return why_no_gemm(node)
@@ -134,7 +138,7 @@ def reason(node: ir.Node, placement: Placement) -> str:
         return "the runtime has no int8 kernel for it"
     if any(one.is_graph_output() for one in node.outputs):
         return "what it gives is an answer, which stays float"
-    if any(one not in grid for one in flowing):
+    if any(one not in grid for one in moving):
         return "what it reads is not on the grid"
     if any(one not in grid for one in node.outputs):
         return "what it gives is not on the grid: only float operators read it"

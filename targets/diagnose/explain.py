@@ -109,7 +109,7 @@ def with_word(operators: Sequence[Operator], model: onnx.ModelProto, profile: Pr
         facts = asked(model, runtime, profile)
     except Exception as error:  # of any runtime's own kind: it does not take the file
         return Explanation(operators, f"by {runtime.name}'s rules", (f"{name}: {first_line(error)}",))
-    floats = set(facts["float_operators"])
+    floats = facts["float_operators"]
     marked = [
         replace(one, runs="float", why=NOT_FUSED)
         if one.runs == "int8" and one.heavy and one.name in floats
@@ -117,7 +117,17 @@ def with_word(operators: Sequence[Operator], model: onnx.ModelProto, profile: Pr
         for one in operators
     ]
     arm = ", fused as on Arm" if for_arm(profile) else ""
-    return Explanation(marked, f"counted in {name}'s own graph{arm}", (), facts["operators"])
+    notes = more_in_float(marked, floats, name)
+    return Explanation(marked, f"counted in {name}'s own graph{arm}", notes, facts["operators"])
+
+
+def more_in_float(operators: Sequence[Operator], floats: Sequence[str], runtime: str) -> tuple[str, ...]:
+    """What the runtime runs in float beyond what is told, as a rewritten layer, whose name is another."""
+    told = sum(one.heavy and one.runs == "float" for one in operators)
+    others = [name for name in floats if name not in {one.name for one in operators if one.runs == "float"}]
+    if len(floats) <= told:
+        return ()
+    return (f"{runtime} runs {len(floats) - told} more in float than is told here: {', '.join(others)}",)
 
 
 def installed(runtime: Runtime) -> str:

@@ -251,3 +251,15 @@ def test_what_stays_float_is_named_with_its_reason() -> None:
         unread: "what it reads is not on the grid",
         last: "what it gives is not on the grid: it is an answer",
     }
+
+
+def test_a_linear_layer_on_rows_is_told_as_the_product_that_it_became() -> None:
+    net = Net(2)
+    weight = net.op("Transpose", net.weights(8, 8), perm=[1, 0])
+    product = net.op("MatMul", net.quantized("images", SCALE), weight)
+    total = net.op("Add", product, net.constant(np.ones(8, np.float32)))
+    out = kernel(net, net.quantized(total, SCALE))
+    made = placed(net.model(net.op("Relu", out), ["batch", *SHAPE[1:]]), ONNXRUNTIME, "u8")
+    fates = {one.name: (one.runs, one.why) for one in made.operators}
+    assert fates[product] == ("int8", "inside the operator beside it")
+    assert fates[total] == ("int8", "written as Gemm") and weight not in fates

@@ -85,7 +85,9 @@ def test_the_runtime_s_own_graph_has_the_last_word(mixed: Path, monkeypatch: pyt
     facts = {"operators": {"Conv": 1}, "float_operators": ["second"]}
     monkeypatch.setattr(explaining, "asked", lambda *_: facts)
     found = explain(mixed, CPU)
-    assert fates(found)["second"] == ("float", NOT_FUSED) and found.int8 == 1
+    assert fates(found)["second"] == ("float", NOT_FUSED) and (found.int8, found.notes) == (1, ())
+    facts["float_operators"] = [f"unknown/Gemm_{number}" for number in range(5)]
+    assert "runs 2 more in float than is told here: unknown/Gemm_0" in explain(mixed, CPU).notes[0]
 
 
 @pytest.mark.parametrize(
