@@ -189,7 +189,7 @@ def outside_network(section: Network, folder: Path) -> Outside:
 
 
 def outside_data(recipe: Recipe, folder: Path, known: Path) -> Outside:
-    """The images of a folder, by their content, or the code of a factory; and how the first network's weights want them."""
+    """The images of a folder, by content, or the code of a factory; decoded as the first network's weights want."""
     section = recipe.data
     settings = section.model_dump(mode="json", exclude={"folder", "files"})
     code = code_files(section.factory, folder, section.files) if section.factory else {}

@@ -163,3 +163,20 @@ def test_a_given_file_is_quantized(
     assert done.returncode == PASSED, done.stdout + done.stderr
     (target,) = json.loads((tmp_path / "report" / "report.json").read_text())["targets"]
     assert target["candidates"]["int8"]["facts"]["operators"]["QLinearConv"] == 2
+
+
+def test_a_given_file_is_explained(
+    run: Run, model: Path, questions: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    photos(tmp_path / "photos", questions, right(model, questions).tolist())
+    words = ["explain", str(model), "--images", "photos", "--json", "said.json"]
+    done = run("-m", "pipeline.cli.main", *words)
+    assert done.returncode == PASSED, done.stdout + done.stderr
+    first, *lines = done.stdout.splitlines()
+    assert first.startswith("3 of 3 convolutions and products will run in int8 on cpu")
+    assert sum(line.startswith("int8 ") and " Conv " in line for line in lines) == 1, "one line for both"
+    said = json.loads((tmp_path / "said.json").read_text())
+    assert (said["int8"], said["of"], said["plan"]["QLinearConv"]) == (3, 3, 2)
+    assert len(said["distance_db"]) > 3 and min(said["distance_db"].values()) > 20
+    every = run("-m", "pipeline.cli.main", "explain", str(model), "--all").stdout.splitlines()
+    assert sum(" Conv " in line for line in every) == 2

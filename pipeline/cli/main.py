@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli import gate, lists, machine, quantize
+from pipeline.cli import explain, gate, lists, machine, quantize
 from pipeline.cli.gate import artifact
 from pipeline.cli.options import (
     REPORT,
@@ -189,7 +189,7 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
         print(f"{name}: {', '.join(f'{key} = {value}' for key, value in settings.items())}")
 
 
-JUDGES = (gate.gate, quantize.quantize, gate.compare, gate.lock, gate.layers)
+JUDGES = (gate.gate, quantize.quantize, explain.explain, gate.compare, gate.lock, gate.layers)
 LISTS = (lists.targets, lists.methods, lists.schemes, lists.networks, lists.datasets, lists.budgets)
 for command in (*JUDGES, *LISTS, machine.emulator, machine.doctor):
     app.command()(command)

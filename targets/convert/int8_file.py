@@ -15,29 +15,40 @@ from targets.convert.forms import FORMS, Form
 from targets.convert.grid import array, lift, reads
 from targets.convert.pairs import constant, dequantize, dequantize_constant, insert_behind
 from targets.convert.placement import WEIGHTED, Placement
+from targets.convert.reasons import Operator, left_float, listed, operators
 from targets.convert.rewrites import rewrite
 from targets.convert.rules import Rules
 
 BIAS_LIMIT = 2**30  # of a bias in 32 bits: leaves room for the sum that it is added to
 
 
-def placed(model: onnx.ModelProto, rules: Rules, form: str) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """A copy of a model, which has a pair on every rounded tensor, as a target wants it; and what is float, why."""
+@dataclass(frozen=True)
+class Placed:
+    """A target's int8 file: its model, what stays float with the reason, and what was decided of every operator."""
+
+    model: onnx.ModelProto
+    left_float: dict[str, str]
+    operators: list[Operator]
+
+
+def placed(model: onnx.ModelProto, rules: Rules, form: str) -> Placed:
+    """A copy of a model, which has a pair on every rounded tensor, as a target wants it."""
     made = ir.from_proto(onnx.shape_inference.infer_shapes(model))
     grid = lift(made.graph)
     if not grid:
-        return model, {}
+        return Placed(model, {}, [])
+    before = listed(made.graph)
     rewrite(made.graph, grid, rules.rewrites)
     placement = Placement(made.graph, grid, rules, FORMS[form])
     placement.decide()
-    left = placement.left_float()
+    left, found = left_float(placement), operators(before, placement)
     write_pairs(placement)
     rewrite(made.graph, {}, rules.spellings)
     RemoveUnusedNodesPass()(made)
     NameFixPass()(made)
     proto: onnx.ModelProto = ir.to_proto(made)
     del proto.graph.value_info[:]  # element types have changed; whoever loads the file infers them
-    return proto, left
+    return Placed(proto, left, found)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from targets.convert.rules import Rules
 from targets.runner.backends import ort
 
 WEIGHTED = ("Conv", "Gemm")
-HEAVY = (*ort.HEAVY, "ConvTranspose")
+HEAVY = (*ort.HEAVY, "ConvTranspose")  # convolutions and products
 SLACK = 1e-5  # of a range: a scale is rounded to float32
 
 
@@ -145,24 +145,6 @@ class Placement:
         flowing = [one for one in node.inputs if one is not None and array(one) is None]
         rounded = bool(flowing) and all(one in self.grid for one in (*flowing, *node.outputs))
         return node.op_type in kernels and rounded and any(one in self.in_bytes for one in flowing)
-
-    def left_float(self) -> dict[str, str]:
-        """The convolutions and products that stay float, with the reason; none where the runtime decides."""
-        if self.rules.kernels is None:
-            return {}
-        floats = [node for node in self.graph if node.op_type in HEAVY and node not in self.int8]
-        return {str(node.name): self.reason(node) for node in floats}
-
-    def reason(self, node: ir.Node) -> str:
-        if node.op_type not in WEIGHTED:
-            flowing = all(array(one) is None for one in node.inputs[:2])
-            two = "a product of two tensors, which int8 was not seen to speed up"
-            return two if node.op_type == "MatMul" and flowing else "the runtime has no int8 kernel for it"
-        if not has_bytes(node.inputs[1]):
-            return "its weight is not on the grid"
-        if node.inputs[0] not in self.grid:
-            return "what it reads is not on the grid"
-        return "what it gives is not on the grid: it is an answer"
 
 
 def clip_bounds(node: ir.Node) -> tuple[float, float]:

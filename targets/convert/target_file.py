@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 
 from targets.convert.forms import choose
 from targets.convert.int8_file import placed
+from targets.convert.reasons import Operator
 from targets.convert.rules import EVERYWHERE, FUSING, ONNXRUNTIME, OPENVINO, Rules
 from targets.convert.tensorrt_lint import lint
 from targets.convert.tensorrt_lowering import lowered
@@ -28,11 +29,13 @@ FLAGS = {"float32": ["--noTF32"], "native": ["--fp16"], "int8": ["--int8", "--fp
 
 @dataclass(frozen=True)
 class Derived:
-    """A target's file, the name of its form, and the convolutions and products that stay float, with the reason."""
+    """A target's file, the name of its form, the convolutions and products that stay float, with the reason, and
+    what was decided of every operator of the float file."""
 
     model: onnx.ModelProto
     form: str
     left_float: dict[str, str]
+    operators: Sequence[Operator] = ()
 
 
 def lowered_for_tensorrt(file: Derived, precision: str, profile: Profile) -> Derived:
@@ -43,8 +46,8 @@ def lowered_for_tensorrt(file: Derived, precision: str, profile: Profile) -> Der
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         raise Refusal(f"{profile.name}: TensorRT {profile.tensorrt} would not take it: {findings[0]}{more}")
     if precision == "native" and profile.tensorrt in STRONGLY_TYPED:
-        return Derived(half(model), f"{form}-fp16", file.left_float)
-    return Derived(model, form, file.left_float)
+        return replace(file, model=half(model), form=f"{form}-fp16")
+    return replace(file, model=model, form=form)
 
 
 def half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -98,6 +101,6 @@ def derived(model: onnx.ModelProto, precision: str, profile: Profile, features: 
     file = Derived(model, "none", {})
     if precision == "int8":
         form = lowering.form or choose(profile.rewrite, features)
-        placed_model, left = placed(model, lowering.rules, form)
-        file = Derived(placed_model, form, left)
+        made = placed(model, lowering.rules, form)
+        file = Derived(made.model, form, made.left_float, made.operators)
     return lowering.finish(file, precision, profile)

@@ -1,4 +1,8 @@
-"""doctor: each runtime does a real computation here and is compared with ONNX's own reference."""
+"""doctor: each runtime does a real computation on a device and is compared with ONNX's own reference.
+
+A runtime that answers the small network wrongly fails. The known faults of ``corpus`` do not: that a machine has them
+is what Retort writes its files for; they are told with what is done about each.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from targets.devices.base import backend_job
+from targets.devices.base import Device, backend_job
 from targets.devices.connect import open_device
+from targets.diagnose.known import Known, known_faults, linted
 from targets.errors import FAILED, PASSED, UNDECIDED, Refusal
 from targets.runner.backends import BACKENDS, backend
 from targets.spec.contract import Contract
@@ -57,13 +62,13 @@ def small_network() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
-def examine_backend(name: str) -> Finding:
+def examine_backend(name: str, device: Device) -> Finding:
     """Run the small network through the runner and compare."""
     proto = small_network()
     contract = Contract("nchw-float32", (SIZE, SIZE), ())
     images = np.random.default_rng(1).integers(0, 256, (IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
     (expected,) = ReferenceEvaluator(proto).run(None, {"images": contract.prepare(images)})
-    with tempfile.TemporaryDirectory(prefix="retort-") as folder, open_device("local") as device:
+    with tempfile.TemporaryDirectory(prefix="retort-") as folder:
         model, asked, answers = (Path(folder) / part for part in ("m.onnx", "i.npy", "a.npy"))
         onnx.save(proto, model)
         np.save(asked, images)
@@ -81,9 +86,25 @@ def examine_backend(name: str) -> Finding:
     return Finding(name, difference <= TOLERANCE, text)
 
 
-def examine_all() -> tuple[list[Finding], int]:
-    """Of each runtime that takes ONNX files, and the exit status: wrong answers fail, no runtime is undecided."""
-    findings = [examine_backend(name) for name in BACKENDS if "onnx" in backend(name).files]
-    if any(finding.ok is False for finding in findings):
-        return findings, FAILED
-    return findings, PASSED if any(finding.ok for finding in findings) else UNDECIDED
+@dataclass(frozen=True)
+class Examination:
+    """What each runtime came to, which known faults each has, and the exit status."""
+
+    findings: list[Finding]
+    known: dict[str, list[Known]]  # by runtime, TensorRT's by the linter
+    status: int
+
+
+def examine_all(device: str = "local") -> Examination:
+    """Each runtime that takes ONNX files: wrong answers fail, no runtime is undecided."""
+    findings, known = [], dict[str, list[Known]]()
+    for name in BACKENDS:
+        if "onnx" in backend(name).files:
+            with open_device(device) as place:  # one for each: files keep their names there
+                findings.append(examine_backend(name, place))
+            if findings[-1].ok is not None and not backend(name).builds_there:
+                with open_device(device) as place:
+                    known[name] = known_faults(place, name)
+    known["tensorrt (it does not run here; what its linter lets pass)"] = linted()
+    wrong, right = (any(one.ok is ok for one in findings) for ok in (False, True))
+    return Examination(findings, known, FAILED if wrong else PASSED if right else UNDECIDED)

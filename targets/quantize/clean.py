@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 
 from targets.convert.graph import opset_of
 from targets.convert.grid import reads, scalar
@@ -41,7 +42,10 @@ def cleaned(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     for node in list(made.graph):
         if node.graph is made.graph:
             join_activation(node, made.graph)
-    ir.passes.common.RemoveUnusedNodesPass()(made)
+    RemoveUnusedNodesPass()(made)
+    NameFixPass()(
+        made
+    )  # some exporters name no nodes, and nodes are kept float, and reported, by their names
     proto: onnx.ModelProto = ir.to_proto(made)
     return proto
 

@@ -53,6 +53,28 @@ def trace(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     return {"images": len(images)}
 
 
+def cases(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
+    """Small models, each by itself: ``{"models", "inputs", "answers"}``, the bytes by name, arrays by NAME/INPUT.
+
+    What one of them raises is told by its name, and the next one runs.
+    """
+    with np.load(job["models"]) as kept, np.load(job["inputs"]) as arrays:
+        models, fed = dict(kept), dict(arrays)
+    answers: dict[str, Any] = {}
+    facts, raised = {}, {}
+    for name, content in models.items():
+        try:
+            content.tofile("case.onnx")
+            facts[name] = runtime.build("case.onnx", job["options"], "case.engine")
+            session = runtime.load("case.engine", job["options"])
+            inputs = {key[len(name) + 1 :]: fed[key] for key in fed if key.startswith(name + "/")}
+            answers.update((name, values) for values in session(inputs).values())
+        except Exception as error:  # of any runtime's own kind
+            raised[name] = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    np.savez(job["answers"], **answers)
+    return {"facts": facts, "raised": raised}
+
+
 def clock(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     """Time engines in turns: ``{"engines": {name: {"engine", "options"}}, "images", "feed", "seconds", "seed"}``."""
     return {"blocks": rounds(callers(job, runtime), job["seconds"], job["seed"]), "timer": timer_facts()}
@@ -103,6 +125,7 @@ JOBS = {
     "build": build,
     "answer": answer,
     "trace": trace,
+    "cases": cases,
     "time": clock,
     "sustain": sustain,
     "vendor": vendor,

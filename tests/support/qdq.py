@@ -104,7 +104,7 @@ def network(steps: list[str], seed: int, scale: float = 0.05) -> onnx.ModelProto
 
 def regridded(model: onnx.ModelProto, form: str) -> onnx.ModelProto:
     """The model in another form of bytes, with a pair on every tensor that had one."""
-    return placed(model, EVERYWHERE, form)[0]
+    return placed(model, EVERYWHERE, form).model
 
 
 def images(seed: int) -> Floats:

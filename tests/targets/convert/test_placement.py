@@ -126,7 +126,7 @@ def optimised(model: onnx.ModelProto, folder: Path, form: str) -> Counter[str]:
 @pytest.mark.parametrize("form", ["u8", "u8-narrow", "s8"])
 @pytest.mark.parametrize("name", CASES)
 def test_onnx_runtime_runs_it_in_int8(name: str, form: str, tmp_path: Path) -> None:
-    made = placed(drawn(name), ONNXRUNTIME, form)[0]
+    made = placed(drawn(name), ONNXRUNTIME, form).model
     onnx.checker.check_model(made, full_check=True)
     ran, wanted = optimised(made, tmp_path, form), Counter(ENDS)
     wanted.update(CASES[name][1])
@@ -144,7 +144,7 @@ def test_the_answers_are_the_exported_file_s(name: str, runtime: str, form: str)
     """Within what a few steps on the way can make of an answer; finer grids round less than the exported one."""
     model, batch = drawn(name), 0.3 * images(1)  # so that the trained grids cut nothing off
     expected = everything(model, batch)["logits"]
-    found = everything(placed(model, RULES[runtime], form)[0], batch)["logits"]
+    found = everything(placed(model, RULES[runtime], form).model, batch)["logits"]
     assert np.abs(found - expected).max() <= 0.15 * float(np.abs(expected).max())
     if runtime == "everywhere" and form == "none":
         np.testing.assert_array_equal(found, expected)
@@ -175,7 +175,7 @@ def test_a_rewrite_computes_what_it_replaces(name: str) -> None:
 
 def test_the_bytes_of_a_relu6_are_clipped_in_the_narrow_form() -> None:
     """Its ReLU6 ends at 127 of 255 numbers, so without a Clip the bytes would hold up to 12."""
-    made = placed(drawn("relu6"), ONNXRUNTIME, "u8-narrow")[0]
+    made = placed(drawn("relu6"), ONNXRUNTIME, "u8-narrow").model
     (clip,) = [node for node in made.graph.node if node.op_type == "Clip"]
     values = everything(made, 40 * images(1))
     assert values[clip.output[0]].dtype == np.uint8 and values[clip.output[0]].max() == 127
@@ -188,7 +188,7 @@ def test_openvino_runs_it_in_int8(name: str, tmp_path: Path) -> None:
     from targets.runner.backends import ov
 
     path = tmp_path / "model.onnx"
-    onnx.save(placed(drawn(name), OPENVINO, "u8")[0], path)
+    onnx.save(placed(drawn(name), OPENVINO, "u8").model, path)
     facts = ov.build(str(path), {"threads": 1, "precision": "int8"}, str(tmp_path / "engine.onnx"))
     assert facts["float_operators"] == []
     alone = {kind for kind in facts["operators"] if kind.startswith(("Math", "Eltwise", "FakeQuantize"))}
@@ -197,7 +197,7 @@ def test_openvino_runs_it_in_int8(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["hardswish", "silu", "gelu", "leaky"])
 def test_openvino_and_tensorrt_get_no_pair_before_an_activation(name: str) -> None:
-    made = placed(drawn(name), FUSING, "none")[0]
+    made = placed(drawn(name), FUSING, "none").model
     makers = {node.output[0]: node for node in made.graph.node}
     kinds = ("HardSwish", "Sigmoid", "Gelu", "LeakyRelu")
     (activation,) = [node for node in made.graph.node if node.op_type in kinds]
@@ -218,7 +218,7 @@ def test_a_bias_too_large_for_its_products_gets_weights_on_a_coarser_scale() -> 
     out = net.quantized(net.op("Conv", net.quantized("images", 0.01), weight, bias), SCALE)
     model = net.model(net.head(out, SCALE), ["batch", 3])
     expected, found = (
-        everything(one, images(1))["logits"] for one in (model, placed(model, ONNXRUNTIME, "u8")[0])
+        everything(one, images(1))["logits"] for one in (model, placed(model, ONNXRUNTIME, "u8").model)
     )
     np.testing.assert_allclose(found, expected, atol=SCALE)
 
@@ -228,7 +228,8 @@ def test_a_residual_stream_that_only_a_normalisation_reads_stays_float() -> None
     one = kernel(net, net.quantized("images", SCALE))
     stream = net.op("Add", "images", one)
     out = net.op("LayerNormalization", stream, net.constant(np.ones(8, np.float32)), axis=-1)
-    made, _ = placed(net.model(net.head(net.quantized(out, SCALE), SCALE), ["batch", 3]), ONNXRUNTIME, "u8")
+    model = net.model(net.head(net.quantized(out, SCALE), SCALE), ["batch", 3])
+    made = placed(model, ONNXRUNTIME, "u8").model
     (add,) = [node for node in made.graph.node if node.op_type == "Add"]
     makers = {node.output[0]: node.op_type for node in made.graph.node}
     assert "DequantizeLinear" not in {makers.get(name) for name in add.input}
@@ -242,11 +243,23 @@ def test_what_stays_float_is_named_with_its_reason() -> None:
     plain = net.op("Conv", up, net.constant(np.ones((4, 4, 1, 1), np.float32)))
     unread = kernel(net, net.op("Add", plain, product))
     last = kernel(net, net.quantized(unread, SCALE))
-    _, left = placed(net.model(last, ["batch", *SHAPE[1:]]), ONNXRUNTIME, "u8")
-    assert left == {
+    made = placed(net.model(last, ["batch", *SHAPE[1:]]), ONNXRUNTIME, "u8")
+    assert made.left_float == {
         product: "a product of two tensors, which int8 was not seen to speed up",
         up: "the runtime has no int8 kernel for it",
         plain: "its weight is not on the grid",
         unread: "what it reads is not on the grid",
         last: "what it gives is not on the grid: it is an answer",
     }
+
+
+def test_a_linear_layer_on_rows_is_told_as_the_product_that_it_became() -> None:
+    net = Net(2)
+    weight = net.op("Transpose", net.weights(8, 8), perm=[1, 0])
+    product = net.op("MatMul", net.quantized("images", SCALE), weight)
+    total = net.op("Add", product, net.constant(np.ones(8, np.float32)))
+    out = kernel(net, net.quantized(total, SCALE))
+    made = placed(net.model(net.op("Relu", out), ["batch", *SHAPE[1:]]), ONNXRUNTIME, "u8")
+    fates = {one.name: (one.runs, one.why) for one in made.operators}
+    assert fates[product] == ("int8", "inside the operator beside it")
+    assert fates[total] == ("int8", "written as Gemm") and weight not in fates

@@ -122,3 +122,12 @@ def test_an_old_file_is_raised_and_its_batch_norms_folded() -> None:
 def test_a_file_that_is_quantized_already_is_refused() -> None:
     with pytest.raises(Refusal, match=r"m\.onnx: it is quantized already; give the float file"):
         cleaned(network(["conv"], 1), "m.onnx")
+
+
+def test_nodes_without_names_get_names_of_their_own() -> None:
+    """Layers are kept float, and reported, by their names."""
+    model = of_opset_11()
+    for node in model.graph.node:
+        node.name = ""
+    names = [node.name for node in cleaned(model, "a file").graph.node]
+    assert all(names) and len(set(names)) == len(names)
