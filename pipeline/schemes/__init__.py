@@ -6,9 +6,14 @@ from pipeline.hyperparameters import check_arguments
 from pipeline.schemes.base import TAUGHT, Entry, Scheme, Setup
 from pipeline.schemes.mutual import MUTUAL
 from pipeline.schemes.offline import OFFLINE
+from pipeline.schemes.online import ONLINE
 from targets.errors import Refusal, unknown
 
-SCHEMES: dict[str, Entry] = {**OFFLINE, **MUTUAL}
+SCHEMES: dict[str, Entry] = {
+    **OFFLINE,
+    **MUTUAL,
+    **ONLINE,
+}
 
 
 def build(setup: Setup) -> Scheme:
