@@ -7,12 +7,14 @@ from pipeline.schemes.base import TAUGHT, Entry, Scheme, Setup
 from pipeline.schemes.mutual import MUTUAL
 from pipeline.schemes.offline import OFFLINE
 from pipeline.schemes.online import ONLINE
+from pipeline.schemes.self_distillation import SELF
 from targets.errors import Refusal, unknown
 
 SCHEMES: dict[str, Entry] = {
     **OFFLINE,
     **MUTUAL,
     **ONLINE,
+    **SELF,
 }
 
 
