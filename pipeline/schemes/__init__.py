@@ -7,6 +7,7 @@ from pipeline.schemes.base import TAUGHT, Entry, Scheme, Setup
 from pipeline.schemes.mutual import MUTUAL
 from pipeline.schemes.offline import OFFLINE
 from pipeline.schemes.online import ONLINE
+from pipeline.schemes.robust import ROBUST
 from pipeline.schemes.self_distillation import SELF
 from targets.errors import Refusal, unknown
 
@@ -15,6 +16,7 @@ SCHEMES: dict[str, Entry] = {
     **MUTUAL,
     **ONLINE,
     **SELF,
+    **ROBUST,
 }
 
 
