@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pipeline.hyperparameters import check_arguments
+from pipeline.schemes.adversarial import ADVERSARIAL
 from pipeline.schemes.base import TAUGHT, Entry, Scheme, Setup
+from pipeline.schemes.data_free import DATA_FREE
 from pipeline.schemes.mutual import MUTUAL
 from pipeline.schemes.offline import OFFLINE
 from pipeline.schemes.online import ONLINE
@@ -17,6 +19,8 @@ SCHEMES: dict[str, Entry] = {
     **ONLINE,
     **SELF,
     **ROBUST,
+    **ADVERSARIAL,
+    **DATA_FREE,
 }
 
 

@@ -8,6 +8,18 @@ from pipeline.models.split_model import Parts
 from pipeline.schemes.base import Player, Setup
 from targets.errors import Refusal
 
+# The keys that say how an image of the set is shown, and how sure its label is.
+SHOWING = (
+    "label_smoothing",
+    "cutout",
+    "mixup",
+    "cutmix",
+    "crop_scale",
+    "jitter",
+    "trivialaugment",
+    "erasing",
+)
+
 
 def above_zero(setup: Setup, scheme: str, **numbers: float) -> None:
     """Raises Refusal for a hyper-parameter that is 0, below, or no number."""
@@ -31,6 +43,14 @@ def one_label(setup: Setup, scheme: str) -> None:
         raise Refusal(
             f"{setup.where}.mixup, cutmix: a mixed image has two labels, and {scheme} looks at one; drop them"
         )
+
+
+def no_views(setup: Setup, scheme: str) -> None:
+    """Raises Refusal where the section says how images are shown or labelled, for a scheme that draws none."""
+    fields = type(setup.recipe).model_fields
+    for key in SHOWING:
+        if getattr(setup.recipe, key) != fields[key].default:
+            raise Refusal(f"{setup.where}.{key}: {scheme} makes its images itself; drop it")
 
 
 def one_teacher(setup: Setup, scheme: str) -> Parts:
