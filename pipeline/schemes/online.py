@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,7 +36,9 @@ def least_logits(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits - logits.gather(2, own)).amin(0)
 
 
-TARGETS = {"naive": best_answer, "min-logit": least_logits}
+def targets() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """How a target is made, by its name. No table: a stage's key follows of a table only what a recipe names."""
+    return {"naive": best_answer, "min-logit": least_logits}
 
 
 class Collaborative(Scheme):
@@ -45,7 +47,7 @@ class Collaborative(Scheme):
     def __init__(
         self, setup: Setup, players: dict[str, Player], target: str, weight: float, temperature: float
     ) -> None:
-        self.players, self.recipe, self.target = players, setup.recipe, TARGETS[target]
+        self.players, self.recipe, self.target = players, setup.recipe, targets()[target]
         self.weight, self.temperature = weight, temperature
 
     def phases(self, progress: float) -> list[Phase]:
@@ -78,8 +80,8 @@ def kdcl(
     (KDCL), T = 2 and weight 1. Not checked against the paper: these, and that "naive" chooses for each image. Theirs
     shows each player a view of its own; here all see the same.
     """
-    if target not in TARGETS:
-        raise unknown("target of kdcl", target, TARGETS, f"{setup.where}.scheme")
+    if target not in targets():
+        raise unknown("target of kdcl", target, targets(), f"{setup.where}.scheme")
     above_zero(setup, "kdcl", temperature=temperature)
     one_label(setup, "kdcl")
     return Collaborative(setup, with_peers(setup, "kdcl", peers), target, weight, temperature)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.data.batches import Batch, Epoch, Pixels, training_batches
 from pipeline.data.decoded import TRAIN, Decoded
+from pipeline.engine.code_digest import reach
 from pipeline.recipe.schema import Distill
 from pipeline.schemes import build
 from pipeline.schemes.base import Scheme, Setup
@@ -87,6 +88,13 @@ def test_the_least_logits_give_the_label_at_least_what_the_best_player_gives_it(
     logits, labels = 3 * torch.randn(3, 20, 5), torch.arange(20) % 5
     shares = [one.softmax(1)[range(20), labels] for one in (*logits, least_logits(logits, labels))]
     assert bool((shares[-1] >= torch.stack(shares[:-1]).amax(0) - 1e-6).all())
+
+
+def test_a_change_of_a_target_changes_the_key_of_a_stage_that_does_not_name_it() -> None:
+    reached = reach(("pipeline.stages.distill", "run"), frozenset({"kdcl"})).definitions
+    assert {("pipeline.schemes.online", "least_logits"), ("pipeline.schemes.online", "best_answer")} <= set(
+        reached
+    )
 
 
 def test_each_learns_from_the_mean_of_the_others_old_copies_after_the_burn_in(
