@@ -18,8 +18,9 @@ READY := $(VENV)/.ready
 deploy: $(READY)
 	@$(BIN)/retort deploy "$$RECIPE" --target "$$TARGET" --device "$$DEVICE" --out "$$OUT" --accept "$$ACCEPT"
 
+# A file's tests stay in one process, as they share what is slow to make.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff check --no-cache .

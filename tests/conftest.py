@@ -24,6 +24,12 @@ settings.register_profile("retort", deadline=None)
 settings.load_profile("retort")
 
 SIDE, CLASSES = 8, 5
+# They take minutes: among several processes they come first, so that none is left with one of them at the end.
+LONGEST = ("test_line.py", "test_digits.py", "test_distributed.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")
