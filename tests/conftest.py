@@ -19,6 +19,10 @@ from targets.spec.contract import Contract, Layout, write_contract
 
 # As in the stages' processes, and before torch is there: beside other work libgomp's own waiting costs ten times.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# Several processes of tests share the cores: more threads than cores wait for each other.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 # A shared machine is slow at times: how long an example takes says nothing about the code.
 settings.register_profile("retort", deadline=None)
 settings.load_profile("retort")
