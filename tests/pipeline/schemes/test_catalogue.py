@@ -52,7 +52,9 @@ def test_every_scheme_trains_from_a_recipe(
     name: str, form: str, data: Decoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = itertools.count()
-    monkeypatch.setattr(loop, "look", lambda network, data: next(looks) / 100)  # the trained state is kept
+    monkeypatch.setattr(
+        loop, "validation_accuracy", lambda network, data: next(looks) / 100
+    )  # the trained state is kept
     given = setup(data, tmp_path, {"scheme": name}, form, taught=SCHEMES[name].teachers != "none")
     scheme = build(given)
     first = next(iter(scheme.players.values()))
