@@ -44,12 +44,13 @@ def deploy(
     """The whole line, from a recipe to the report's table, whose ``status`` is the verdict's exit status."""
     check_device(device)
     given = read_recipe(recipe)
-    bundles = [bundle(recipe, *given, profile, device, workshop) for profile in targets_of(targets)]
-    for one in bundles:
-        # What is built on the device itself can be taken there by hand too.
-        if one.profile.remote or backend(one.profile.backend).builds_there:
-            write_bundle(one, out / one.profile.name / "bundle")
-    proofs = [prove(one, device, out / one.profile.name, baseline, accept) for one in bundles]
+    with workshop.store.in_use():
+        bundles = [bundle(recipe, *given, profile, device, workshop) for profile in targets_of(targets)]
+        for one in bundles:
+            # What is built on the device itself can be taken there by hand too.
+            if one.profile.remote or backend(one.profile.backend).builds_there:
+                write_bundle(one, out / one.profile.name / "bundle")
+        proofs = [prove(one, device, out / one.profile.name, baseline, accept) for one in bundles]
     table = report_of(bundles, proofs)
     write_report(table, out)
     return table

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from targets.errors import Refusal
+from targets.regular_file import regular_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
 
@@ -24,6 +25,8 @@ def class_folders(root: Path) -> tuple[list[Path], tuple[str, ...]]:
     paths = []
     for one in folders:
         found = sorted(p for p in one.iterdir() if p.suffix.lower() in SUFFIXES)
+        for path in found:
+            regular_file(path)
         if not found:
             raise Refusal(f"images: {one} has no images ({', '.join(SUFFIXES)}); fill it or remove it")
         paths += found

@@ -132,8 +132,8 @@ def bundle(
     from targets.spec.profile import read_profile
 
     shop = workshop(store, processes, nodes, rendezvous, tensorboard)
-    made = make(recipe, *read_recipe(recipe), read_profile(target), "local", shop)
-    write_bundle(made, folder)
+    with shop.store.in_use():
+        write_bundle(make(recipe, *read_recipe(recipe), read_profile(target), "local", shop), folder)
     print(f"{folder}: next, on the machine that reaches the device: retort measure {folder} --device DEVICE")
 
 
@@ -216,27 +216,39 @@ def gc(
         for name in profiles():
             stages = plan(read, folder, read_profile(name), kept.root / KNOWN).stages
             keys |= {stage.key for stage in stages}
-    gone = kept.keep_only(keys)
+    with kept.alone():
+        gone = kept.keep_only(keys)
     print("\n".join([*gone, f"{len(gone)} dropped"]))
 
 
-class Interrupted(BaseException):
-    """Ctrl-C, under a name that typer does not turn into status 1: that one means a failed budget."""
+class Ended(BaseException):
+    """Told to end by a signal, which is its argument; typer turns no such thing into status 1, a failed budget."""
 
 
-def interrupt(*_: object) -> None:
-    raise Interrupted
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def end(number: int, _: object) -> None:
+    """Unwind, so that child processes and temporary folders go too; once, so that nothing disturbs that."""
+    for one in ENDINGS:
+        signal.signal(one, signal.SIG_IGN)
+    raise Ended(number)
 
 
 def main() -> None:
     """The entry point: what goes wrong becomes one line and its exit status."""
-    signal.signal(signal.SIGINT, interrupt)
+    for number in ENDINGS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background
+            signal.signal(number, end)
     try:
         app()
     except Refusal as refusal:
         say_why(str(refusal), refusal.status)
-    except Interrupted:
-        say_why("interrupted; run again, it goes on where it stopped", 130)
+    except Ended as ended:
+        (number,) = ended.args
+        say_why(
+            f"ended by {signal.Signals(number).name}; run again, it goes on where it stopped", 128 + number
+        )
     except ModuleNotFoundError as error:
         say_why(f"{error}; pip install 'retort[train]'", UNDECIDED)
     except OSError as error:

@@ -6,6 +6,7 @@ process killed at any moment leaves either nothing or a work folder from which i
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import re
@@ -18,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from targets.errors import Refusal
 from targets.runner.files import atomic_write
 
 DIGEST_CHARS = 20
@@ -92,6 +94,30 @@ class Store:
             shutil.rmtree(self.work / key)
         finally:
             lock.release()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While a run needs what is in the store; several runs may. The lock goes with its process."""
+        with self.locked(fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While something is dropped. Raises Refusal where a run is using the store."""
+        with self.locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
+
+    @contextmanager
+    def locked(self, how: int) -> Iterator[None]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "in-use.lock").open("ab") as file:
+            try:
+                fcntl.flock(file, how)
+            except BlockingIOError:
+                raise Refusal(
+                    f"{self.root}: a run is using this store; try again when it has ended"
+                ) from None
+            yield
 
     def keep_only(self, keys: set[str]) -> list[str]:
         """Drop every artifact and unfinished work that is not in ``keys`` nor in the making; returns what went.

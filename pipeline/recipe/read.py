@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.recipe.schema import Recipe
 from targets.errors import Refusal, explain, unknown
+from targets.regular_file import regular_file
 
 VERSION = 1
 BUILT_IN = Path(__file__).with_name("builtin")
@@ -23,7 +24,7 @@ def read_recipe(name: str) -> tuple[Recipe, Path]:
             raise unknown("recipe", name, built_in, "RECIPE")
         path = BUILT_IN / f"{name}.toml"
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(regular_file(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(built_in)
         raise Refusal(f"{path}: no such recipe; give a .toml file or a built-in name ({known})") from None
@@ -51,7 +52,7 @@ def resolve_paths(recipe: Recipe, folder: Path, source: Path) -> Recipe:
             path = folder / path.expanduser()
             if not path.exists():
                 raise Refusal(f"{source}: {where}.{key}: {path} does not exist")
-            if path.is_dir() != (key == "folder"):
+            if not (path.is_dir() if key == "folder" else path.is_file()):
                 raise Refusal(
                     f"{source}: {where}.{key}: {path} is not a {'folder' if key == 'folder' else 'file'}"
                 )

@@ -15,6 +15,7 @@ ROOMS = (
     "targets.runner",
     "targets.errors",
     "targets.progress",
+    "targets.regular_file",
     "targets.image_folder",
     "targets.stats",
     "targets.budgets",
