@@ -39,7 +39,7 @@ house: $(READY)
 # The tested versions are in constraints.txt; the ranges that are allowed are in pyproject.toml.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,openvino,tensorrt-rtx,litert,tensorboard,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,openvino,tensorrt-rtx,litert,tensorboard,provenance,dev]'
 	@touch $(READY)
 
 clean:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli import gate, lists, machine, quantize
+from pipeline.cli import gate, lists, machine, provenance, quantize
 from pipeline.cli.gate import artifact
 from pipeline.cli.options import (
     REPORT,
@@ -24,7 +24,9 @@ from pipeline.cli.options import (
     NodesOption,
     ProcessesOption,
     RendezvousOption,
+    SignOption,
     StoreOption,
+    UnverifiedOption,
 )
 from targets.errors import BROKEN, UNDECIDED, Refusal, first_line
 
@@ -74,6 +76,7 @@ def deploy(
     nodes: NodesOption = 1,
     rendezvous: RendezvousOption = None,
     tensorboard: CurvesOption = None,
+    sign: SignOption = None,
     out: OutOption = REPORT,
     store: StoreOption = STORE,
 ) -> None:
@@ -86,7 +89,7 @@ def deploy(
 
     shop = workshop(store, processes, nodes, rendezvous, tensorboard)
     accepted = artifact(baseline, store), accept == "not-measured"
-    table = run(recipe, target, device, out, shop, *accepted)
+    table = run(recipe, target, device, out, shop, *accepted, sign)
     tell(table, out)
     raise typer.Exit(table["status"])
 
@@ -143,10 +146,11 @@ def measure(
     device: DeviceOption = "local",
     baseline: BaselineOption = None,
     accept: AcceptOption = "nothing",
+    unverified: UnverifiedOption = False,
     out: OutOption = REPORT,
     store: StoreOption = STORE,
 ) -> None:
-    """Measure and judge a bundle; no torch needed.
+    """Measure and judge a bundle that its manifest.json fits; no torch needed.
 
     Example: retort measure out/ --device local
     """
@@ -155,7 +159,7 @@ def measure(
     from targets.report.table import write_report
     from targets.report.terminal import tell
 
-    read = read_bundle(folder)
+    read = read_bundle(folder, unverified)
     accepted = artifact(baseline, store), accept == "not-measured"
     proof = prove(read, device, out / read.profile.name, *accepted)
     table = report_of([read], [proof])
@@ -191,7 +195,8 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
 
 JUDGES = (gate.gate, quantize.quantize, gate.compare, gate.lock, gate.layers)
 LISTS = (lists.targets, lists.methods, lists.networks, lists.datasets, lists.budgets)
-for command in (*JUDGES, *LISTS, machine.emulator, machine.doctor):
+PAPERS = (provenance.verify, provenance.sign)
+for command in (*JUDGES, *PAPERS, *LISTS, machine.emulator, machine.doctor):
     app.command()(command)
 
 

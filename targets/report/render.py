@@ -17,7 +17,7 @@ from markupsafe import Markup
 from targets.report import figures, strips
 from targets.report.columns import Cell, cell, classes, decimals, ladder, tiles
 from targets.report.making import cuts, exports, trainings
-from targets.report.terminal import WORDS, amount, headline
+from targets.report.terminal import WORDS, amount, headline, in_float
 
 Table = dict[str, Any]
 
@@ -104,6 +104,14 @@ def markdown(value: object) -> Markup:
     return Markup(re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", text))
 
 
+def weakest(table: Table, target: Table) -> str:
+    """The class that the shipped file recognises worst, and how often."""
+    recalls = target["candidates"][target["ship"]]["recall"]
+    names = [name for name, images in zip(table["classes"], table["class_images"], strict=True) if images]
+    worst = min(range(len(names)), key=lambda number: recalls[number]["value"])
+    return f"{names[worst]}: {inline(cell(recalls[worst], 2, 100))} %"
+
+
 def page(template: str, **more: Any) -> str:
     """A filled template. Everything that is put in is escaped."""
     templates = FileSystemLoader(Path(__file__).with_name("templates"))
@@ -111,7 +119,8 @@ def page(template: str, **more: Any) -> str:
         autoescape=True, loader=templates, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["share"] = lambda found: cell(found, 2, 100)
-    texts = (headline, inline, markdown, pretty, strips.strip)
+    environment.filters["measured"] = lambda found: inline(cell(found, 3))
+    texts = (amount, headline, in_float, inline, markdown, pretty, strips.strip, weakest)
     making = (cuts, exports, trainings)
     for shown in (*making, budget_cells, flat, operators, speedup, tiles, vendors, *texts):
         environment.filters[shown.__name__] = shown
@@ -143,6 +152,11 @@ def summary(table: Table) -> str:
     """What a pull request or a job's page wants to know, in GitHub's Markdown."""
     table = printable(table)
     return page("summary.md.j2", table=table, ladder=ladder(table))
+
+
+def model_card(table: Table, target: Table) -> str:
+    """What whoever gets one target's files must know of them, in Markdown."""
+    return page("model-card.md.j2", table=printable(table), target=printable(target))
 
 
 def junit(table: Table) -> str:

@@ -22,6 +22,7 @@ ROOMS = (
     "targets.tasks",
     "targets.limits",
     "targets.spec",
+    "targets.provenance",
     "targets.devices",
     "targets.convert",
     "targets.measuring",
