@@ -13,6 +13,8 @@ from PIL import Image
 from targets.errors import Refusal
 from targets.regular_file import regular_file
 
+# Whatever a file is called: Pillow's other formats have more code, one of them (EPS) a program of its own.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
 
 
@@ -45,7 +47,7 @@ class LazyImages(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         path = self.paths[index]
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 if image.mode.startswith(("I", "F")):
                     raise Refusal(f"{path}: {image.mode} images have more than 8 bits a color; convert it")
                 return image.convert("RGB")

@@ -26,11 +26,13 @@ from pipeline.cli.options import (
     RendezvousOption,
     SignOption,
     StoreOption,
+    TrustOption,
     UnverifiedOption,
 )
-from targets.errors import BROKEN, UNDECIDED, Refusal, first_line
+from targets.errors import BROKEN, UNDECIDED, Refusal, first_line, one_line
 
 if TYPE_CHECKING:
+    from pipeline.engine.store import Store
     from pipeline.line import Workshop
 
 app = typer.Typer(
@@ -79,15 +81,17 @@ def deploy(
     sign: SignOption = None,
     out: OutOption = REPORT,
     store: StoreOption = STORE,
+    trust_store: TrustOption = False,
 ) -> None:
     """From a recipe to a verdict: train, quantize, export, measure, judge, report.
 
     Example: retort deploy digits --target cpu
     """
+    from pipeline.engine.store import Store
     from pipeline.line import deploy as run
     from targets.report.terminal import tell
 
-    shop = workshop(store, processes, nodes, rendezvous, tensorboard)
+    shop = workshop(Store(store.resolve(), trust_store), processes, nodes, rendezvous, tensorboard)
     accepted = artifact(baseline, store), accept == "not-measured"
     table = run(recipe, target, device, out, shop, *accepted, sign)
     tell(table, out)
@@ -95,11 +99,10 @@ def deploy(
 
 
 def workshop(
-    store: Path, processes: int, nodes: int, rendezvous: str | None, tensorboard: Path | None
+    store: Store, processes: int, nodes: int, rendezvous: str | None, tensorboard: Path | None
 ) -> Workshop:
     """With what the stages of a recipe are made. Raises Refusal for processes that cannot meet."""
     from pipeline.engine.job import Resources
-    from pipeline.engine.store import Store
     from pipeline.line import Workshop
     from targets.progress import say
 
@@ -111,7 +114,7 @@ def workshop(
         raise Refusal(f"--processes: {processes} on a machine with {cores} cores; at most one each")
     curves = str(tensorboard.resolve()) if tensorboard is not None else ""
     resources = Resources(processes, nodes, rendezvous or "", curves, Debugging.on)
-    return Workshop(Store(store.resolve()), say, resources)
+    return Workshop(store, say, resources)
 
 
 @app.command()
@@ -124,17 +127,19 @@ def bundle(
     rendezvous: RendezvousOption = None,
     tensorboard: CurvesOption = None,
     store: StoreOption = STORE,
+    trust_store: TrustOption = False,
 ) -> None:
     """Train here, measure there: everything a target needs, in one folder, for a machine without torch.
 
     Example: retort bundle digits out/ --target cpu
     """
+    from pipeline.engine.store import Store
     from pipeline.line import bundle as make
     from pipeline.recipe.read import read_recipe
     from targets.bundle.bundle import write_bundle
     from targets.spec.profile import read_profile
 
-    shop = workshop(store, processes, nodes, rendezvous, tensorboard)
+    shop = workshop(Store(store.resolve(), trust_store), processes, nodes, rendezvous, tensorboard)
     with shop.store.in_use():
         write_bundle(make(recipe, *read_recipe(recipe), read_profile(target), "local", shop), folder)
     print(f"{folder}: next, on the machine that reaches the device: retort measure {folder} --device DEVICE")
@@ -170,13 +175,13 @@ def measure(
 
 @app.command()
 def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOption = STORE) -> None:
-    """The plan: each stage, its key, and whether it is cached; and how each training goes. Nothing runs.
+    """The plan: each stage, its key, and whether it is cached; how each training goes; whose code. Nothing runs.
 
     Example: retort show digits
     """
     from pipeline.data.content import KNOWN
     from pipeline.engine.store import Store
-    from pipeline.plan import plan
+    from pipeline.plan import code_of_recipe, plan
     from pipeline.recipe.read import read_recipe
     from pipeline.recipe.schema import Training
     from targets.spec.profile import targets_of
@@ -191,6 +196,8 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
     for name, section in read.trainings.items():
         settings = {key: getattr(section, key) for key in Training.model_fields}
         print(f"{name}: {', '.join(f'{key} = {value}' for key, value in settings.items())}")
+    for name, factory, files in code_of_recipe(read, folder):
+        print(f"{name}: would run {factory}: {', '.join(files) or 'of an installed package'}")
 
 
 JUDGES = (gate.gate, quantize.quantize, gate.compare, gate.lock, gate.layers)
@@ -266,7 +273,7 @@ def main() -> None:
 def say_why(message: str, status: int) -> None:
     if Debugging.on:
         traceback.print_exc()
-    print(f"retort: {message}", file=sys.stderr)
+    print(f"retort: {one_line(message)}", file=sys.stderr)
     raise SystemExit(status) from None
 
 

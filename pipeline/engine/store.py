@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import hmac
 import json
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from targets.errors import Refusal
-from targets.runner.files import atomic_write
+from targets.runner.files import atomic_write, cache_folder
 
 DIGEST_CHARS = 20
 KEY = re.compile(rf"[a-z]+-[0-9a-f]{{{DIGEST_CHARS}}}")
@@ -43,6 +46,19 @@ def write_json(path: Path, value: Any) -> None:
         file.write((json.dumps(value, indent=1, sort_keys=True, default=str) + "\n").encode())
 
 
+def user_key() -> bytes:
+    """32 random bytes of this user's, made when first asked for."""
+    path = Path(cache_folder()) / "store-key"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        with tempfile.NamedTemporaryFile(dir=path.parent) as file:  # for its user's eyes alone
+            file.write(os.urandom(32))
+            file.flush()
+            with suppress(FileExistsError):  # another was faster
+                os.link(file.name, path)
+    return path.read_bytes()
+
+
 @dataclass(frozen=True)
 class Workplace:
     """Where a stage works: ``out`` becomes the artifact, ``scratch`` survives a kill and is then dropped."""
@@ -54,8 +70,9 @@ class Workplace:
 class Store:
     """A folder of artifacts, safe for several runs at once."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, trusted: bool = False) -> None:
+        """``trusted``: also where another made it, as the user says."""
+        self.root, self.trusted = root, trusted
         self.objects = root / "objects"
         self.work = root / "work"
 
@@ -99,7 +116,26 @@ class Store:
     def in_use(self) -> Iterator[None]:
         """While a run needs what is in the store; several runs may. The lock goes with its process."""
         with self.locked(fcntl.LOCK_SH):
+            self.claim()
             yield
+
+    def claim(self) -> None:
+        """See that this user made the store: what lies in it names code that runs. Raises Refusal.
+
+        ``owner`` says so: a code of the folder's inode under a key that lies in the user's cache and nowhere else. A
+        store that was copied, or that came with a repository, has none that fits.
+        """
+        full, owner = self.objects.exists() or self.work.exists(), self.root / "owner"
+        code = hmac.new(user_key(), str(self.root.stat().st_ino).encode(), "sha256").hexdigest()
+        if owner.is_file() and hmac.compare_digest(owner.read_bytes(), code.encode()):
+            return
+        if full and not self.trusted:
+            raise Refusal(
+                f"{self.root}: you did not make this store here (it was copied, or came with other files), and"
+                " what is in it can name code that runs; remove it, or say --trust-store once"
+            )
+        with atomic_write(owner) as file:
+            file.write(code.encode())
 
     @contextmanager
     def alone(self) -> Iterator[None]:

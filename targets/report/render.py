@@ -20,6 +20,7 @@ from targets.report.making import cuts, exports, trainings
 from targets.report.terminal import WORDS, amount, headline, in_float
 
 Table = dict[str, Any]
+JOINER = "\u2060"  # has no width
 
 # What XML cannot hold and UTF-8 cannot write: control characters and halves of surrogate pairs.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -99,8 +100,8 @@ def inline(found: Cell | None) -> str:
 
 
 def markdown(value: object) -> Markup:
-    """Text that GitHub's Markdown shows as it is, also within a table."""
-    text = " ".join(markup.escape(str(value), quote=False).split())
+    """Text that GitHub's Markdown shows as it is, also within a table; an @ calls nobody."""
+    text = " ".join(markup.escape(str(value), quote=False).split()).replace("@", f"@{JOINER}")
     return Markup(re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", text))
 
 

@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.store import Store, digest, digest_file, write_json
-from targets.errors import Refusal
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 values = st.recursive(plain, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=12)
@@ -278,14 +277,3 @@ def test_folders_that_no_store_made_are_left_alone(tmp_path: Path) -> None:
         (tmp_path / name / "mine.txt").write_text("years of it")
     assert Store(tmp_path).keep_only(set()) == []
     assert (tmp_path / "work" / "photos" / "mine.txt").exists() and (tmp_path / "objects" / "thesis").exists()
-
-
-def test_nothing_is_dropped_while_a_run_uses_the_store(tmp_path: Path) -> None:
-    """Runs share a store; who drops has it alone, and is refused at once, not made to wait."""
-    store = filled(tmp_path)
-    with store.in_use(), Store(tmp_path).in_use():
-        with pytest.raises(Refusal, match="a run is using this store"), store.alone():
-            store.keep_only(set())
-        assert folders(store.objects) == {OLD, NEW}
-    with store.alone():
-        assert OLD in store.keep_only(set())
