@@ -26,7 +26,7 @@ comma := ,
 NEEDED := $(sort $(foreach target,$(subst $(comma), ,$(TARGET)),$(NEEDS_$(target))))
 # A stamp says that a set of extras is installed; its name lists them.
 STAMP := $(VENV)/.ready-train
-READY := $(STAMP)$(comma)openvino$(comma)tensorrt-rtx$(comma)litert$(comma)tensorboard$(comma)dev
+READY := $(STAMP)$(comma)openvino$(comma)tensorrt-rtx$(comma)litert$(comma)tensorboard$(comma)provenance$(comma)dev
 TARGET_READY := $(STAMP)$(subst $(eval) ,,$(foreach extra,$(NEEDED),$(comma)$(extra)))
 
 .PHONY: deploy test check bench doctor house clean

@@ -14,7 +14,7 @@ from support import ROOT
 from targets.spec.profile import GROUPS, profiles, read_profile
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
-ALL = {"train", "openvino", "tensorrt-rtx", "litert", "tensorboard", "dev"}
+ALL = {"train", "openvino", "tensorrt-rtx", "litert", "tensorboard", "provenance", "dev"}
 # By a target's backend: the extra that brings its runtime, or what writes or checks its files.
 OF_BACKEND = {
     "openvino": {"openvino"},
@@ -49,7 +49,7 @@ def test_several_targets_add_up_and_all_need_all(tmp_path: Path) -> None:
         "openvino",
         "tensorrt-rtx",
     }
-    assert extras(commands(tmp_path, "deploy", "TARGET=all")) == ALL - {"tensorboard", "dev"}
+    assert extras(commands(tmp_path, "deploy", "TARGET=all")) == ALL - {"tensorboard", "provenance", "dev"}
     assert extras(commands(tmp_path, "deploy", "TARGET=my/board.toml")) == {"train"}
 
 
