@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from pipeline.hyperparameters import check_arguments
+from pipeline.schemes.adversarial import ADVERSARIAL
 from pipeline.schemes.base import TAUGHT, Entry, Scheme, Setup
+from pipeline.schemes.data_free import DATA_FREE
 from pipeline.schemes.mutual import MUTUAL
 from pipeline.schemes.offline import OFFLINE
+from pipeline.schemes.online import ONLINE
+from pipeline.schemes.robust import ROBUST
+from pipeline.schemes.self_distillation import SELF
 from targets.errors import Refusal, unknown
 
-SCHEMES: dict[str, Entry] = {**OFFLINE, **MUTUAL}
+SCHEMES: dict[str, Entry] = {
+    **OFFLINE,
+    **MUTUAL,
+    **ONLINE,
+    **SELF,
+    **ROBUST,
+    **ADVERSARIAL,
+    **DATA_FREE,
+}
 
 
 def build(setup: Setup) -> Scheme:

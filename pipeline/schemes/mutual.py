@@ -12,8 +12,8 @@ from pipeline.losses.response import softened
 from pipeline.losses.step import full
 from pipeline.models.tapped_model import outputs
 from pipeline.schemes.base import Entry, Phase, Player, Scheme, Setup
+from pipeline.schemes.requirements import above_zero, with_peers
 from pipeline.schemes.supervised import hard_loss
-from targets.errors import Refusal
 
 
 class Mutual(Scheme):
@@ -24,10 +24,9 @@ class Mutual(Scheme):
     1706.00384, with T = 1 and both weights 1.
     """
 
-    def __init__(self, setup: Setup, peers: Sequence[str], weight: float, temperature: float) -> None:
-        self.players = {"student": Player(setup.student)}
-        self.players |= {f"peer {number}": Player(setup.peer(name)) for number, name in enumerate(peers, 1)}
-        self.recipe, self.weight, self.temperature = setup.recipe, weight, temperature
+    def __init__(self, setup: Setup, players: dict[str, Player], weight: float, temperature: float) -> None:
+        self.players, self.recipe = players, setup.recipe
+        self.weight, self.temperature = weight, temperature
 
     def phases(self, progress: float) -> list[Phase]:
         return [Phase(tuple(self.players), self.losses)]
@@ -55,9 +54,8 @@ def mutual(
 
     ``peers`` are networks by name; "student" is one more of the student's kind. The student ships.
     """
-    if not peers:
-        raise Refusal(f'{setup.where}.scheme: mutual.peers is empty; name a network: ["student"]')
-    return Mutual(setup, peers, weight, temperature)
+    above_zero(setup, "mutual", temperature=temperature)
+    return Mutual(setup, with_peers(setup, "mutual", peers), weight, temperature)
 
 
 MUTUAL = {

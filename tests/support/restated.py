@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+
 from torch import Tensor, nn, optim
+
+from pipeline.data.batches import Batch
+from pipeline.recipe.schema import Training
 
 
 def furthest(one: nn.Module, other: nn.Module) -> float:
@@ -27,3 +33,24 @@ def divergence(target: Tensor, logits: Tensor) -> Tensor:
 def set_rate(optimiser: optim.Optimizer, rate: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = rate
+
+
+def descend(
+    networks: Sequence[nn.Module],
+    batches: Sequence[Batch],
+    settings: Training,
+    loss: Callable[[int, Batch], Tensor],
+) -> None:
+    """One epoch of SGD by the settings, on the cosine: a backward of ``loss(number, batch)`` a step."""
+    steppers = [
+        optim.SGD(one.parameters(), momentum=settings.momentum, weight_decay=settings.weight_decay)
+        for one in networks
+    ]
+    for number, batch in enumerate(batches):
+        total = loss(number, batch)
+        for stepper in steppers:
+            set_rate(stepper, settings.lr * (1 + math.cos(math.pi * number / len(batches))) / 2)
+            stepper.zero_grad()
+        total.backward()
+        for stepper in steppers:
+            stepper.step()

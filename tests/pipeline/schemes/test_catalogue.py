@@ -70,6 +70,26 @@ def test_every_scheme_trains_from_a_recipe(
 
 
 @pytest.mark.parametrize("name", SCHEMES)
+def test_a_training_that_is_killed_goes_on_with_the_same_tensors(
+    name: str, data: Decoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = itertools.count()
+    monkeypatch.setattr(loop, "look", lambda network, data: next(looks) / 100)
+    taught, settings, left = SCHEMES[name].teachers != "none", tiny.training(epochs=2), []
+    for dies in (False, True):
+        file = f"{name} {dies}"
+        if dies:
+            given = build(setup(data, tmp_path, {"scheme": name}, taught=taught))
+            with pytest.raises(tiny.Killed):
+                loop.fit(tiny.Watched(given, tiny.die_at(4)), data, settings, tmp_path, file)
+        scheme = build(setup(data, tmp_path, {"scheme": name}, taught=taught))
+        loop.fit(scheme, data, settings, tmp_path, file)
+        left.append([tiny.state(player.network) for player in scheme.players.values()])
+    for one, other in zip(*left, strict=True):
+        assert tiny.same(one, other) == []
+
+
+@pytest.mark.parametrize("name", SCHEMES)
 def test_an_entry_says_what_a_user_must_know(name: str) -> None:
     entry = SCHEMES[name]
     assert entry.paper and entry.when and entry.cost
