@@ -1,5 +1,6 @@
 # make deploy TARGET=cpu RECIPE=digits DEVICE=local     from a recipe to a verdict
 # make deploy TARGET=rpi5 DEVICE=emulator:cortex-a76 ACCEPT=not-measured
+# make deploy TORCH_INDEX=URL                            torch from another index, such as one of CPU builds
 # make test | check | bench | doctor | house | clean
 
 VENV ?= .venv
@@ -9,17 +10,33 @@ export TARGET ?= cpu
 export DEVICE ?= local
 export OUT ?= report
 export ACCEPT ?= nothing
+export TORCH_INDEX ?=
 
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+# What a target needs beyond training: its runtime, and what writes or checks its files.
+NEEDS_openvino := openvino
+NEEDS_android := litert
+NEEDS_android-litert := litert
+NEEDS_jetson := tensorrt-rtx
+NEEDS_jetson-orin := tensorrt-rtx
+NEEDS_jetson-orin-nano := tensorrt-rtx
+NEEDS_jetson-trt11 := tensorrt-rtx
+NEEDS_all := openvino tensorrt-rtx litert
+comma := ,
+NEEDED := $(sort $(foreach target,$(subst $(comma), ,$(TARGET)),$(NEEDS_$(target))))
+# A stamp says that a set of extras is installed; its name lists them.
+STAMP := $(VENV)/.ready-train
+READY := $(STAMP)$(comma)openvino$(comma)tensorrt-rtx$(comma)litert$(comma)tensorboard$(comma)provenance$(comma)dev
+TARGET_READY := $(STAMP)$(subst $(eval) ,,$(foreach extra,$(NEEDED),$(comma)$(extra)))
 
 .PHONY: deploy test check bench doctor house clean
 
-deploy: $(READY)
+deploy: $(TARGET_READY)
 	@$(BIN)/retort deploy "$$RECIPE" --target "$$TARGET" --device "$$DEVICE" --out "$$OUT" --accept "$$ACCEPT"
 
+# A file's tests stay in one process, as they share what is slow to make.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff check --no-cache .
@@ -37,10 +54,10 @@ house: $(READY)
 	$(BIN)/python tests/support/house.py
 
 # The tested versions are in constraints.txt; the ranges that are allowed are in pyproject.toml.
-$(READY): pyproject.toml constraints.txt
+$(VENV)/.ready-%: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[train,openvino,tensorrt-rtx,litert,tensorboard,dev]'
-	@touch $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $${TORCH_INDEX:+--extra-index-url "$$TORCH_INDEX"} -e '.[$*]'
+	@touch '$@'
 
 clean:
 	rm -rf $(VENV) .retort report build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -180,7 +180,7 @@ def network(name: str, classes: int) -> Model:
 
 
 def accuracy(model: Model, data: Decoded) -> float:
-    right = loop.answers(model, data, TEST).argmax(1).numpy() == data.labels[data.part(TEST)]
+    right = loop.predict(model, data, TEST).argmax(1).numpy() == data.labels[data.part(TEST)]
     return float(right.mean())
 
 

@@ -13,10 +13,12 @@ import onnx
 from pipeline.engine.stage import Stage
 from pipeline.engine.store import Store
 from pipeline.plan import Plan, Variant
+from pipeline.recipe.read import recipe_file
 from pipeline.recipe.recipe import Recipe, teacher_names
 from targets.budgets.evidence import TestSet
 from targets.bundle.bundle import Bundle
 from targets.measuring.candidate import Candidate
+from targets.provenance.manifest import sha256
 from targets.report.table import network_table
 from targets.runner.backends import Precision, backend
 from targets.spec.contract import read_contract
@@ -39,6 +41,7 @@ def assemble(name: str, recipe: Recipe, profile: Profile, plan: Plan, store: Sto
         test_set=test_set,
         networks=networks,
         notes={
+            "recipe_sha256": sha256(recipe_file(name)),
             "lineage": [lineage(stage, store) for stage in plan.stages],
             "made_by": how_made(plan, store),
         },

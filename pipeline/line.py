@@ -18,6 +18,8 @@ from pipeline.recipe.recipe import Recipe
 from targets.bundle.bundle import Bundle, write_bundle
 from targets.bundle.prove import prove, report_of
 from targets.devices.address import check_device
+from targets.provenance.manifest import MANIFEST
+from targets.provenance.signature import check_key, sign
 from targets.report.table import write_report
 from targets.runner.backends import backend
 from targets.spec.profile import Profile, targets_of
@@ -40,18 +42,30 @@ def deploy(
     workshop: Workshop,
     baseline: Path | None = None,
     accept: bool = False,
+    key: Path | None = None,
 ) -> dict[str, Any]:
-    """The whole line, from a recipe to the report's table, whose ``status`` is the verdict's exit status."""
+    """The whole line, from a recipe to the report's table, whose ``status`` is the verdict's exit status.
+
+    ``key``: an SSH key that signs each target's files, and each bundle.
+    """
     check_device(device)
+    if key is not None:
+        check_key(key)
     given = read_recipe(recipe)
-    bundles = [bundle(recipe, *given, profile, device, workshop) for profile in targets_of(targets)]
-    for one in bundles:
-        # What is built on the device itself can be taken there by hand too.
-        if one.profile.remote or backend(one.profile.backend).builds_there:
-            write_bundle(one, out / one.profile.name / "bundle")
-    proofs = [prove(one, device, out / one.profile.name, baseline, accept) for one in bundles]
+    with workshop.store.in_use():
+        bundles = [bundle(recipe, *given, profile, device, workshop) for profile in targets_of(targets)]
+        for one in bundles:
+            # What is built on the device itself can be taken there by hand too.
+            if one.profile.remote or backend(one.profile.backend).builds_there:
+                write_bundle(one, out / one.profile.name / "bundle")
+        proofs = [prove(one, device, out / one.profile.name, baseline, accept) for one in bundles]
     table = report_of(bundles, proofs)
     write_report(table, out)
+    if key is not None:
+        places = [out / one.profile.name for one in bundles]
+        for folder in (*places, *(place / "bundle" for place in places)):
+            if (folder / MANIFEST).exists():
+                sign(folder, key)
     return table
 
 

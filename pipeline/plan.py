@@ -207,6 +207,17 @@ def outside_data(recipe: Recipe, folder: Path, known: Path) -> Outside:
     return Outside(settings, inputs, uses, packages_of(code))
 
 
+def code_of_recipe(recipe: Recipe, folder: Path) -> Iterator[tuple[str, str, list[str]]]:
+    """(section, factory, files) of all code of a user's that the recipe would run; no files for a package's."""
+    sections = {**recipe.all_teachers, "student": recipe.student}
+    named = {name: (section.network, section.files) for name, section in sections.items()}
+    if recipe.data.factory is not None:
+        named["data"] = recipe.data.factory, recipe.data.files
+    for name, (factory, files) in named.items():
+        if is_factory(factory):
+            yield name, factory, list(code_files(factory, folder, files))
+
+
 def inputs_of(code: Mapping[str, Path], named: Mapping[str, Path]) -> Iterator[tuple[str, Input]]:
     yield from ((f"{CODE}{name}", Input.of(path)) for name, path in code.items())
     yield from ((name, Input.of(path)) for name, path in named.items())

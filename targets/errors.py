@@ -31,6 +31,12 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
+def one_line(text: str) -> str:
+    """Text that cannot steer a terminal, nor a CI that reads commands from what is printed (``::set-output``)."""
+    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+    return shown.replace("##[", "##\ufffd[")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``did you mean 'p99_ms'?``, or what there is where nothing is near."""
     names = sorted(known)

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from targets.errors import Refusal
+from targets.regular_file import regular_file
 
+# Whatever a file is called: Pillow's other formats have more code, one of them (EPS) a program of its own.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
 
 Size = tuple[int, int]  # height, width
@@ -31,6 +34,8 @@ def class_folders(root: Path) -> tuple[list[Path], tuple[str, ...]]:
     paths = []
     for one in folders:
         found = sorted(p for p in one.iterdir() if p.suffix.lower() in SUFFIXES)
+        for path in found:
+            regular_file(path)
         if not found:
             raise Refusal(f"images: {one} has no images ({', '.join(SUFFIXES)}); fill it or remove it")
         paths += found
@@ -49,7 +54,7 @@ class LazyImages(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         path = self.paths[index]
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 if image.mode.startswith(("I", "F")):
                     raise Refusal(f"{path}: {image.mode} images have more than 8 bits a color; convert it")
                 return image.convert("RGB")

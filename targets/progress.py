@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from targets.errors import one_line
+
 LOG_EVERY_S = 10.0
 
 
@@ -57,7 +59,7 @@ class Bar:
 
 def say(what: str) -> None:
     """A line on the way, to standard error."""
-    Console(stderr=True, highlight=False).print(f"  {what}", markup=False, soft_wrap=True)
+    Console(stderr=True, highlight=False).print(f"  {one_line(what)}", markup=False, soft_wrap=True)
 
 
 def track(things: Any, title: str) -> Iterator[Any]:

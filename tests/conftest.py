@@ -19,11 +19,21 @@ from targets.spec.contract import Contract, Layout, write_contract
 
 # As in the stages' processes, and before torch is there: beside other work libgomp's own waiting costs ten times.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# Several processes of tests share the cores: more threads than cores wait for each other.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 # A shared machine is slow at times: how long an example takes says nothing about the code.
 settings.register_profile("retort", deadline=None)
 settings.load_profile("retort")
 
 SIDE, CLASSES = 8, 5
+# They take minutes: among several processes they come first, so that none is left with one of them at the end.
+LONGEST = ("test_line.py", "test_digits.py", "test_distributed.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ torch = pytest.importorskip("torch", reason="the workshop needs torch: pip insta
 
 from safetensors.torch import load, save
 
+from support.processes import below
+
 Done = subprocess.CompletedProcess[str]
 
 # A user's network in a file of an unlucky name. When told to, it kills its own stage and the command above it,
@@ -175,24 +177,11 @@ def kill_while_measuring(folder: Path) -> None:
     """Start the line once more and kill it when its runner is at work."""
     running = start(folder, "killed")
     deadline = time.monotonic() + 300
-    while not runner_below(running.pid):
+    while not below(running.pid, "runner"):
         assert running.poll() is None, "it ended before it measured"
         assert time.monotonic() < deadline
     running.kill()
     assert running.wait() == -signal.SIGKILL
-
-
-def runner_below(parent: int) -> bool:
-    """Whether a process has a child that is a runner, by Linux's process table."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rsplit(")", 1)[1].split()
-            words = (path.parent / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue  # it ended meanwhile
-        if int(fields[1]) == parent and b"runner" in words:
-            return True
-    return False
 
 
 def test_two_runs_at_once_do_no_harm(folder: Path, whole: Done) -> None:

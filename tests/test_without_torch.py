@@ -180,3 +180,25 @@ def test_a_given_file_is_explained(
     assert len(said["distance_db"]) > 3 and min(said["distance_db"].values()) > 20
     every = run("-m", "pipeline.cli.main", "explain", str(model), "--all").stdout.splitlines()
     assert sum(" Conv " in line for line in every) == 2
+
+
+def test_a_bundle_that_was_changed_is_refused_and_one_without_a_manifest_is_said_to_be(
+    run: Run, model: Path, questions: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    bundled(tmp_path / "bundle", model, questions, right(model, questions))
+    measure = ("-m", "pipeline.cli.main", "measure", "bundle", "--out", "report")
+    labels = (tmp_path / "bundle" / "labels.npy").read_bytes()
+    (tmp_path / "bundle" / "labels.npy").write_bytes(labels[:-1] + b"\x07")
+    for more in ((), ("--unverified",)):
+        done = run(*measure, *more)
+        assert done.returncode == WRONG_INPUT
+        assert done.stderr.startswith("retort: bundle/labels.npy: changed since"), done.stderr
+    (tmp_path / "bundle" / "labels.npy").write_bytes(labels)
+    (tmp_path / "bundle" / "manifest.json").unlink()
+    done = run(*measure)
+    assert done.returncode == WRONG_INPUT and "--unverified" in done.stderr
+    done = run(*measure, "--unverified")
+    assert done.returncode == PASSED and "not verified: it has no manifest.json" in done.stdout, done.stderr
+    assert "not verified" in (tmp_path / "report" / "summary.md").read_text()
+    done = run("-m", "pipeline.cli.main", "verify", "report/here")
+    assert done.returncode == PASSED and "as manifest.json has them" in done.stdout, done.stderr

@@ -61,7 +61,7 @@ def student(teacher: Model, data: Decoded, path: str, seed: int, epochs: int) ->
         scheme = offline(Setup(learner, learner, [teacher], data, recipe, "distill", Path(scratch)))
         run = loop.Run(scheme, data, recipe.training, Path(scratch) / "run.pt")
         run.history.compiled = compiled
-        run.hasten()
+        run.compile_teachers()
         for epoch in range(epochs):
             run.epoch(epoch, path)
     return 100 * accuracy(learner, data)

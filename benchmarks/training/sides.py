@@ -40,7 +40,7 @@ def ours(spec: dict[str, Any], data: Decoded, scratch: Path, **more: Any) -> Ite
     scheme, recipe = scheme_of(spec, data, scratch, **more)
     run = loop.Run(scheme, data, recipe.training, scratch / "run.pt")
     run.choose = lambda epoch: None  # type: ignore[method-assign]
-    run.hasten()
+    run.compile_teachers()
     for epoch in range(EPOCHS):
         run.epoch(epoch, "ours")
         yield len(run.indices) // recipe.batch * recipe.batch
@@ -75,7 +75,7 @@ def timed(steps: Iterator[int], warm: int, seconds: float) -> float:
 def agreed(value: float) -> float:
     """The mean over all ranks, so that they do the same."""
     shared = torch.tensor([value], dtype=torch.float64)
-    distributed.average([shared])
+    distributed.all_reduce_mean([shared])
     return float(shared)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli import explain, gate, lists, machine, quantize
+from pipeline.cli import explain, gate, lists, machine, provenance, quantize
 from pipeline.cli.gate import artifact
 from pipeline.cli.options import (
     REPORT,
@@ -24,11 +24,15 @@ from pipeline.cli.options import (
     NodesOption,
     ProcessesOption,
     RendezvousOption,
+    SignOption,
     StoreOption,
+    TrustOption,
+    UnverifiedOption,
 )
-from targets.errors import BROKEN, UNDECIDED, Refusal, first_line
+from targets.errors import BROKEN, UNDECIDED, Refusal, first_line, one_line
 
 if TYPE_CHECKING:
+    from pipeline.engine.store import Store
     from pipeline.line import Workshop
 
 app = typer.Typer(
@@ -74,29 +78,31 @@ def deploy(
     nodes: NodesOption = 1,
     rendezvous: RendezvousOption = None,
     tensorboard: CurvesOption = None,
+    sign: SignOption = None,
     out: OutOption = REPORT,
     store: StoreOption = STORE,
+    trust_store: TrustOption = False,
 ) -> None:
     """From a recipe to a verdict: train, quantize, export, measure, judge, report.
 
     Example: retort deploy digits --target cpu
     """
+    from pipeline.engine.store import Store
     from pipeline.line import deploy as run
     from targets.report.terminal import tell
 
-    shop = workshop(store, processes, nodes, rendezvous, tensorboard)
+    shop = workshop(Store(store.resolve(), trust_store), processes, nodes, rendezvous, tensorboard)
     accepted = artifact(baseline, store), accept == "not-measured"
-    table = run(recipe, target, device, out, shop, *accepted)
+    table = run(recipe, target, device, out, shop, *accepted, sign)
     tell(table, out)
     raise typer.Exit(table["status"])
 
 
 def workshop(
-    store: Path, processes: int, nodes: int, rendezvous: str | None, tensorboard: Path | None
+    store: Store, processes: int, nodes: int, rendezvous: str | None, tensorboard: Path | None
 ) -> Workshop:
     """With what the stages of a recipe are made. Raises Refusal for processes that cannot meet."""
     from pipeline.engine.job import Resources
-    from pipeline.engine.store import Store
     from pipeline.line import Workshop
     from targets.progress import say
 
@@ -108,7 +114,7 @@ def workshop(
         raise Refusal(f"--processes: {processes} on a machine with {cores} cores; at most one each")
     curves = str(tensorboard.resolve()) if tensorboard is not None else ""
     resources = Resources(processes, nodes, rendezvous or "", curves, Debugging.on)
-    return Workshop(Store(store.resolve()), say, resources)
+    return Workshop(store, say, resources)
 
 
 @app.command()
@@ -121,19 +127,21 @@ def bundle(
     rendezvous: RendezvousOption = None,
     tensorboard: CurvesOption = None,
     store: StoreOption = STORE,
+    trust_store: TrustOption = False,
 ) -> None:
     """Train here, measure there: everything a target needs, in one folder, for a machine without torch.
 
     Example: retort bundle digits out/ --target cpu
     """
+    from pipeline.engine.store import Store
     from pipeline.line import bundle as make
     from pipeline.recipe.read import read_recipe
     from targets.bundle.bundle import write_bundle
     from targets.spec.profile import read_profile
 
-    shop = workshop(store, processes, nodes, rendezvous, tensorboard)
-    made = make(recipe, *read_recipe(recipe), read_profile(target), "local", shop)
-    write_bundle(made, folder)
+    shop = workshop(Store(store.resolve(), trust_store), processes, nodes, rendezvous, tensorboard)
+    with shop.store.in_use():
+        write_bundle(make(recipe, *read_recipe(recipe), read_profile(target), "local", shop), folder)
     print(f"{folder}: next, on the machine that reaches the device: retort measure {folder} --device DEVICE")
 
 
@@ -143,10 +151,11 @@ def measure(
     device: DeviceOption = "local",
     baseline: BaselineOption = None,
     accept: AcceptOption = "nothing",
+    unverified: UnverifiedOption = False,
     out: OutOption = REPORT,
     store: StoreOption = STORE,
 ) -> None:
-    """Measure and judge a bundle; no torch needed.
+    """Measure and judge a bundle that its manifest.json fits; no torch needed.
 
     Example: retort measure out/ --device local
     """
@@ -155,7 +164,7 @@ def measure(
     from targets.report.table import write_report
     from targets.report.terminal import tell
 
-    read = read_bundle(folder)
+    read = read_bundle(folder, unverified)
     accepted = artifact(baseline, store), accept == "not-measured"
     proof = prove(read, device, out / read.profile.name, *accepted)
     table = report_of([read], [proof])
@@ -166,13 +175,13 @@ def measure(
 
 @app.command()
 def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOption = STORE) -> None:
-    """The plan: each stage, its key, and whether it is cached; and how each training goes. Nothing runs.
+    """The plan: each stage, its key, and whether it is cached; how each training goes; whose code. Nothing runs.
 
     Example: retort show digits
     """
     from pipeline.data.content import KNOWN
     from pipeline.engine.store import Store
-    from pipeline.plan import plan
+    from pipeline.plan import code_of_recipe, plan
     from pipeline.recipe.read import read_recipe
     from pipeline.recipe.schema import Training
     from targets.spec.profile import targets_of
@@ -187,11 +196,14 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
     for name, section in read.trainings.items():
         settings = {key: getattr(section, key) for key in Training.model_fields}
         print(f"{name}: {', '.join(f'{key} = {value}' for key, value in settings.items())}")
+    for name, factory, files in code_of_recipe(read, folder):
+        print(f"{name}: would run {factory}: {', '.join(files) or 'of an installed package'}")
 
 
 JUDGES = (gate.gate, quantize.quantize, explain.explain, gate.compare, gate.lock, gate.layers)
+PAPERS = (provenance.verify, provenance.sign)
 LISTS = (lists.targets, lists.methods, lists.schemes, lists.networks, lists.datasets, lists.budgets)
-for command in (*JUDGES, *LISTS, machine.emulator, machine.doctor):
+for command in (*JUDGES, *PAPERS, *LISTS, machine.emulator, machine.doctor):
     app.command()(command)
 
 
@@ -216,27 +228,39 @@ def gc(
         for name in profiles():
             stages = plan(read, folder, read_profile(name), kept.root / KNOWN).stages
             keys |= {stage.key for stage in stages}
-    gone = kept.keep_only(keys)
+    with kept.alone():
+        gone = kept.keep_only(keys)
     print("\n".join([*gone, f"{len(gone)} dropped"]))
 
 
-class Interrupted(BaseException):
-    """Ctrl-C, under a name that typer does not turn into status 1: that one means a failed budget."""
+class Ended(BaseException):
+    """Told to end by a signal, which is its argument; typer turns no such thing into status 1, a failed budget."""
 
 
-def interrupt(*_: object) -> None:
-    raise Interrupted
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def end(number: int, _: object) -> None:
+    """Unwind, so that child processes and temporary folders go too; once, so that nothing disturbs that."""
+    for one in ENDINGS:
+        signal.signal(one, signal.SIG_IGN)
+    raise Ended(number)
 
 
 def main() -> None:
     """The entry point: what goes wrong becomes one line and its exit status."""
-    signal.signal(signal.SIGINT, interrupt)
+    for number in ENDINGS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background
+            signal.signal(number, end)
     try:
         app()
     except Refusal as refusal:
         say_why(str(refusal), refusal.status)
-    except Interrupted:
-        say_why("interrupted; run again, it goes on where it stopped", 130)
+    except Ended as ended:
+        (number,) = ended.args
+        say_why(
+            f"ended by {signal.Signals(number).name}; run again, it goes on where it stopped", 128 + number
+        )
     except ModuleNotFoundError as error:
         say_why(f"{error}; pip install 'retort[train]'", UNDECIDED)
     except OSError as error:
@@ -249,7 +273,7 @@ def main() -> None:
 def say_why(message: str, status: int) -> None:
     if Debugging.on:
         traceback.print_exc()
-    print(f"retort: {message}", file=sys.stderr)
+    print(f"retort: {one_line(message)}", file=sys.stderr)
     raise SystemExit(status) from None
 
 

@@ -21,7 +21,17 @@ AcceptOption = Annotated[
     Literal["nothing", "not-measured"],
     typer.Option(help="not-measured: what could not be measured may pass, as a latency on an emulator."),
 ]
+UnverifiedOption = Annotated[
+    bool, typer.Option("--unverified", help="Take a bundle without a manifest.json; the verdict says so.")
+]
+SignOption = Annotated[
+    Path | None, typer.Option(help="An SSH key: what was made is signed with it (retort sign).")
+]
 StoreOption = Annotated[Path, typer.Option(help="Where artifacts are kept.", envvar="RETORT_STORE")]
+TrustOption = Annotated[
+    bool,
+    typer.Option("--trust-store", help="Use a store that was made elsewhere.", envvar="RETORT_TRUST_STORE"),
+]
 ProcessesOption = Annotated[int, typer.Option(help="That train together, by torchrun.", min=1)]
 NodesOption = Annotated[
     int, typer.Option(help="Machines that train together, each given the same command.", min=1)

@@ -46,8 +46,8 @@ def ranks() -> int:
 
 
 @torch.no_grad()
-def average(tensors: Iterable[Tensor | None]) -> None:
-    """Each over all ranks, in place, in one message; every rank has the same ones."""
+def all_reduce_mean(tensors: Iterable[Tensor | None]) -> None:
+    """The mean of each tensor over all ranks, in place, by one all-reduce; every rank gives the same shapes."""
     there = [tensor for tensor in tensors if tensor is not None]
     if ranks() == 1 or not there:
         return
@@ -59,26 +59,26 @@ def average(tensors: Iterable[Tensor | None]) -> None:
 
 
 @torch.no_grad()
-def level(modules: Iterable[nn.Module]) -> None:
-    """The first rank's everywhere: running statistics, ranges; and weights, as other processors may round them."""
+def broadcast_state(modules: Iterable[nn.Module]) -> None:
+    """Rank 0's tensors on every rank: running statistics, ranges; and weights, as other processors may round them."""
     if ranks() > 1:
         for module in modules:
             for tensor in module.state_dict().values():
                 distributed.broadcast(tensor, 0)
 
 
-def first(value: float) -> float:
-    """The first rank's."""
+def broadcast_number(value: float) -> float:
+    """Rank 0's number, on every rank."""
     told = torch.tensor([value], dtype=torch.float64)
     if ranks() > 1:
         distributed.broadcast(told, 0)
     return float(told)
 
 
-def shared(file: Path) -> bytes:
-    """What the first rank has in a file, on other machines too; nothing where there is none."""
+def broadcast_file(file: Path) -> bytes:
+    """The content of rank 0's file, on every rank; nothing where it has none."""
     own = file.read_bytes() if rank() == 0 and file.exists() else b""
-    size = int(first(len(own)))
+    size = int(broadcast_number(len(own)))
     if ranks() == 1 or not size:
         return own
     content = torch.frombuffer(bytearray(own or bytes(size)), dtype=torch.uint8)
@@ -86,7 +86,7 @@ def shared(file: Path) -> bytes:
     return content.numpy().tobytes()
 
 
-def gathered(own: Tensor) -> Tensor:
+def all_gather(own: Tensor) -> Tensor:
     """The rows of all ranks, (ranks · N, …) of (N, …) each, in the processor's memory."""
     together = own.new_empty(ranks() * len(own), *own.shape[1:])
     distributed.all_gather_into_tensor(together, own)

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -28,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 # Threads that wait spin a moment and then sleep. On an idle machine a step takes a fifth less than without spinning;
 # on a busy one libgomp's own default, and much spinning, take up to ten times as long (benchmarks/LOG.md).
 PATIENT = {"GOMP_SPINCOUNT": "1000"}
+CLEARING_S = 5.0  # that a stage has to remove its temporary folders when it is told to end
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,30 @@ def work(job: Work, resources: Resources) -> None:
     # stdin never carries anything: it closes when this process dies, and then the child goes too.
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, pass_fds=(mouth,)) as child:
         os.close(mouth)
-        with os.fdopen(ear) as told:
-            said = told.readline()
-        if said and together:  # the other ranks may wait for the one that refused
-            child.terminate()
-        status = child.wait()
+        try:
+            with os.fdopen(ear) as told:
+                said = told.readline()
+            if said and together:  # the other ranks may wait for the one that refused
+                child.terminate()
+            status = child.wait()
+        except BaseException:  # this process is told to end
+            end(child)
+            raise
     if said:
         refusal = json.loads(said)
         raise (Unmeasurable if refusal["status"] == UNDECIDED else Refusal)(refusal["message"])
     if status != 0:
         ending = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         raise Unmeasurable(f"{job.stage} {ending}; run again, it goes on where it stopped")
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Tell a stage to end, and wait until it has cleared away."""
+    child.terminate()
+    try:
+        child.wait(CLEARING_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
 
 
 def threads(processes: int) -> str:
@@ -85,7 +100,9 @@ def threads(processes: int) -> str:
 
 def main(job_file: Path, mouth: int) -> None:
     """The child's side: run the stage, tell the parent of a refusal through ``mouth``, an open pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear; we go with it
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal's are the parent's to hear, which tells us
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, unwind)
     threading.Thread(target=follow_parent, daemon=True).start()
     logging.getLogger("torch.utils._pytree").addFilter(lambda record: False)  # deprecations of torchao's own
     raw = json.loads(job_file.read_text())
@@ -118,8 +135,15 @@ def main(job_file: Path, mouth: int) -> None:
         leave(mouth, line, UNDECIDED, resources.debug)
 
 
+def unwind(number: int, _: object) -> NoReturn:
+    """End by way of every ``with``, so that temporary folders and the runner go too."""
+    raise SystemExit(128 + number)
+
+
 def follow_parent() -> None:
     os.read(0, 1)  # blocks until the other end of the pipe is gone
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(CLEARING_S)
     os._exit(UNDECIDED)
 
 

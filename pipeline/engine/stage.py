@@ -80,6 +80,7 @@ def ensure(
                 "stage": stage.name,
                 "settings": stage.settings,
                 "parents": {name: parent.key for name, parent in stage.parents.items()},
+                "inputs": {name: given.digest for name, given in stage.inputs.items()},
                 "versions": stage.code[1],
             }
             inputs = {name: given.path for name, given in stage.inputs.items()}

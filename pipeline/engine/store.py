@@ -6,19 +6,24 @@ process killed at any moment leaves either nothing or a work folder from which i
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import hmac
 import json
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from targets.runner.files import atomic_write
+from targets.errors import Refusal
+from targets.runner.files import atomic_write, cache_folder
 
 DIGEST_CHARS = 20
 KEY = re.compile(rf"[a-z]+-[0-9a-f]{{{DIGEST_CHARS}}}")
@@ -41,6 +46,19 @@ def write_json(path: Path, value: Any) -> None:
         file.write((json.dumps(value, indent=1, sort_keys=True, default=str) + "\n").encode())
 
 
+def user_key() -> bytes:
+    """32 random bytes of this user's, made when first asked for."""
+    path = Path(cache_folder()) / "store-key"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        with tempfile.NamedTemporaryFile(dir=path.parent) as file:  # for its user's eyes alone
+            file.write(os.urandom(32))
+            file.flush()
+            with suppress(FileExistsError):  # another was faster
+                os.link(file.name, path)
+    return path.read_bytes()
+
+
 @dataclass(frozen=True)
 class Workplace:
     """Where a stage works: ``out`` becomes the artifact, ``scratch`` survives a kill and is then dropped."""
@@ -52,8 +70,9 @@ class Workplace:
 class Store:
     """A folder of artifacts, safe for several runs at once."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, trusted: bool = False) -> None:
+        """``trusted``: also where another made it, as the user says."""
+        self.root, self.trusted = root, trusted
         self.objects = root / "objects"
         self.work = root / "work"
 
@@ -92,6 +111,49 @@ class Store:
             shutil.rmtree(self.work / key)
         finally:
             lock.release()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While a run needs what is in the store; several runs may. The lock goes with its process."""
+        with self.locked(fcntl.LOCK_SH):
+            self.claim()
+            yield
+
+    def claim(self) -> None:
+        """See that this user made the store: what lies in it names code that runs. Raises Refusal.
+
+        ``owner`` says so: a code of the folder's inode under a key that lies in the user's cache and nowhere else. A
+        store that was copied, or that came with a repository, has none that fits.
+        """
+        full, owner = self.objects.exists() or self.work.exists(), self.root / "owner"
+        code = hmac.new(user_key(), str(self.root.stat().st_ino).encode(), "sha256").hexdigest()
+        if owner.is_file() and hmac.compare_digest(owner.read_bytes(), code.encode()):
+            return
+        if full and not self.trusted:
+            raise Refusal(
+                f"{self.root}: you did not make this store here (it was copied, or came with other files), and"
+                " what is in it can name code that runs; remove it, or say --trust-store once"
+            )
+        with atomic_write(owner) as file:
+            file.write(code.encode())
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While something is dropped. Raises Refusal where a run is using the store."""
+        with self.locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
+
+    @contextmanager
+    def locked(self, how: int) -> Iterator[None]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "in-use.lock").open("ab") as file:
+            try:
+                fcntl.flock(file, how)
+            except BlockingIOError:
+                raise Refusal(
+                    f"{self.root}: a run is using this store; try again when it has ended"
+                ) from None
+            yield
 
     def keep_only(self, keys: set[str]) -> list[str]:
         """Drop every artifact and unfinished work that is not in ``keys`` nor in the making; returns what went.

@@ -10,22 +10,33 @@ from pydantic import ValidationError
 
 from pipeline.recipe.recipe import Recipe
 from targets.errors import Refusal, explain, unknown
+from targets.regular_file import regular_file
 
 VERSION = 1
 BUILT_IN = Path(__file__).with_name("builtin")
 
 
+def built_in() -> list[str]:
+    return sorted(path.stem for path in BUILT_IN.glob("*.toml"))
+
+
+def recipe_file(name: str) -> Path:
+    """The file of a path, or of a built-in name."""
+    path = Path(name)
+    if path.suffix or path.is_file() or path.name != name:
+        return path
+    if name not in built_in():
+        raise unknown("recipe", name, built_in(), "RECIPE")
+    return BUILT_IN / f"{name}.toml"
+
+
 def read_recipe(name: str) -> tuple[Recipe, Path]:
     """The recipe of a file, or of a built-in name, and the folder its paths start from."""
-    path, built_in = Path(name), sorted(p.stem for p in BUILT_IN.glob("*.toml"))
-    if not path.suffix and not path.is_file() and path.name == name:
-        if name not in built_in:
-            raise unknown("recipe", name, built_in, "RECIPE")
-        path = BUILT_IN / f"{name}.toml"
+    path = recipe_file(name)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(regular_file(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = ", ".join(built_in)
+        known = ", ".join(built_in())
         raise Refusal(f"{path}: no such recipe; give a .toml file or a built-in name ({known})") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Refusal(f"{path}: cannot be read: {error}") from None
@@ -51,7 +62,7 @@ def resolve_paths(recipe: Recipe, folder: Path, source: Path) -> Recipe:
             path = folder / path.expanduser()
             if not path.exists():
                 raise Refusal(f"{source}: {where}.{key}: {path} does not exist")
-            if path.is_dir() != (key == "folder"):
+            if not (path.is_dir() if key == "folder" else path.is_file()):
                 raise Refusal(
                     f"{source}: {where}.{key}: {path} is not a {'folder' if key == 'folder' else 'file'}"
                 )

@@ -24,7 +24,7 @@ class PastState:
         """From now on it is the network as it is now."""
         self.copy.to(next(self.network.parameters()).device)
         self.copy.load_state_dict(self.network.state_dict())
-        distributed.level([self.copy])
+        distributed.broadcast_state([self.copy])
 
     def logits(self, images: Tensor) -> Tensor:
         """What it answers to images (N, 3, H, W) in 0..1: (N, C), without gradient."""

@@ -1,4 +1,4 @@
-"""Replay: what a teacher said of each view of each image, kept on disk, instead of asking it again.
+"""Replay: a teacher's outputs for each view of each image, kept on disk, instead of another pass.
 
 The views are drawn by seed, so their parameters need not be stored (after FKD, Shen & Xing 2021, arXiv 2112.01528,
 which stores them and the k best logits). All logits and the pooled features are kept, in float16: 328 bytes an image
@@ -46,10 +46,10 @@ class Replayed:
         self.files: dict[int, np.memmap[Any, Any]] = {}
 
     def answers(self, batch: Batch, teacher: Callable[[Tensor], Outputs]) -> Outputs:
-        """As kept, or asked now and kept; no stages. The same to the bit either way.
+        """As kept, or computed now and kept; without stages. The same to the bit either way.
 
-        In a view's first epoch each rank asks about its own images and tells the others, who meet them later. An
-        image that this epoch left over is asked about with the batch in which it comes.
+        In the first epoch of a view each rank runs the teacher on its share and all-gathers the result, as other
+        ranks see these images in later epochs. On what that epoch left over it runs when that comes in a batch.
         """
         indices, kept = batch.indices.numpy(), self.file(batch.view)
         if np.isnan(kept[indices, 0]).any():
@@ -58,7 +58,7 @@ class Replayed:
             kept[indices] = torch.cat([found.logits, found.pooled], 1).half().cpu().numpy()
         own = torch.from_numpy(np.asarray(kept[indices]))
         if batch.unseen and distributed.ranks() > 1:
-            kept[distributed.gathered(batch.indices).numpy()] = distributed.gathered(own).numpy()
+            kept[distributed.all_gather(batch.indices).numpy()] = distributed.all_gather(own).numpy()
         rows = own.to(batch.images.device, non_blocking=True).float()
         return Outputs(rows[:, : self.classes], rows[:, self.classes :], Untold())
 

@@ -26,11 +26,11 @@ def run(job: Job) -> None:
     which = data.part(TEST)
     players = [name for name in job.parents if name != "data"]
     facts, device = {}, accelerator()
-    batches = len(players) * -(-len(which) // loop.LOOK_BATCH)
+    batches = len(players) * -(-len(which) // loop.PREDICT_BATCH)
     with Bar("evaluate", batches) as bar:
         for name in players:
             model = checkpoint.load(job.parents[name]).to(device)
-            np.save(job.out / f"{name}.npy", loop.answers(model, data, TEST, bar.step).numpy())
+            np.save(job.out / f"{name}.npy", loop.predict(model, data, TEST, bar.step).numpy())
             grey = torch.full((1, *data.facts.shape), 0.5, device=device)
             facts[name] = {
                 "network": checkpoint.read(job.parents[name]).network,

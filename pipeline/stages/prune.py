@@ -46,7 +46,7 @@ def run(job: Job) -> None:
         checkpoint.load_model(job.parents["student"]),
     )
     torch.manual_seed(recipe.seed)
-    before = loop.look(student, data)
+    before = loop.validation_accuracy(student, data)
     index, tensors = job.scratch / "cut.json", job.scratch / "cut.safetensors"
     # Only rank 0 cuts, once, and the others load its file: another rank, or another run, could end elsewhere.
     if distributed.rank() == 0 and not index.exists():
@@ -54,15 +54,15 @@ def run(job: Job) -> None:
         reached, shapes = cut_student(made, data, recipe, job)
         save_file(checkpoint.tensors_of(made), tensors)
         write_json(index, {"reached": reached, "shapes": shapes})
-    kept = json.loads(distributed.shared(index))
+    kept = json.loads(distributed.broadcast_file(index))
     resize(student.network, kept["shapes"])
-    student.load_state_dict(load(distributed.shared(tensors)))
-    after = loop.look(student, data)
+    student.load_state_dict(load(distributed.broadcast_file(tensors)))
+    after = loop.validation_accuracy(student, data)
     teachers = checkpoint.load_teachers(job.parents)
     setup = Setup(student, student, teachers, data, recipe, "prune", job.scratch)
     history = loop.fit(build(setup), data, recipe.training, job.scratch, "prune", job.resources.tensorboard)
     checkpoint.save(job.out, described.edited(edit="cut", shapes=kept["shapes"]), student)
-    validation = {"before": before, "cut": after, "trained": loop.look(student, data)}
+    validation = {"before": before, "cut": after, "trained": loop.validation_accuracy(student, data)}
     notes = {"cut": kept["reached"], "validation": validation, "training": asdict(history)}
     write_json(job.out / "history.json", notes)
 

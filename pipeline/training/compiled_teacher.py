@@ -27,8 +27,8 @@ def pays(teachers: list[Parts], shape: ImageShape, images: int) -> bool:
     return work >= PAYS and any(map(shutil.which, COMPILERS))
 
 
-def hasten(teacher: Parts) -> None:
-    """From now on it is computed so; only within autocast, which casts what it is fed."""
+def compile_teacher(teacher: Parts) -> None:
+    """Exchange a teacher's network for the compiled one; it is called within autocast, which casts its images."""
     assert teacher.plain, "a teacher is a model as it was trained"
     model = copy.deepcopy(teacher.like).eval().requires_grad_(False)
     fold(model)

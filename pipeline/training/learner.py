@@ -49,7 +49,7 @@ class Learner:
     def step(self, progress: float) -> None:
         """By the gradients that lie in the player, averaged over all ranks."""
         group_rates(self.optimiser, self.settings.lr * rate(self.settings, progress))
-        distributed.average(p.grad for group in self.optimiser.param_groups for p in group["params"])
+        distributed.all_reduce_mean(p.grad for group in self.optimiser.param_groups for p in group["params"])
         clip(self.optimiser, self.settings.clip)
         self.optimiser.step()
         if self.average is not None:

@@ -23,7 +23,7 @@ from pipeline.data.batches import Batch, Epoch, Pixels, plain_batches, training_
 from pipeline.data.decoded import TRAIN, VALIDATION, Decoded
 from pipeline.recipe.schema import Training
 from pipeline.schemes.base import Phase, Scheme, held
-from pipeline.training.compiled_teacher import hasten, pays
+from pipeline.training.compiled_teacher import compile_teacher, pays
 from pipeline.training.learner import Learner
 from pipeline.training.optimisers import settle
 from pipeline.training.tensorboard import curves
@@ -31,7 +31,7 @@ from targets.errors import Refusal
 from targets.progress import Bar
 from targets.runner.files import atomic_write
 
-LOOK_BATCH = 256
+PREDICT_BATCH = 256
 
 
 @dataclass(kw_only=True)
@@ -72,7 +72,7 @@ def fit(
     run.resume()
     if not run.history.loss:
         run.begin()
-    run.hasten()
+    run.compile_teachers()
     with Bar(title, settings.epochs, done=len(run.history.loss)) as bar, curves(title, tensorboard) as draw:
         for epoch in range(len(run.history.loss), settings.epochs):
             started = time.perf_counter()
@@ -144,10 +144,10 @@ class Run:
         settings = settle(settings, len(self.indices), distributed.ranks(), where)
         return Learner(player, settings, self.data.facts.shape)
 
-    def hasten(self) -> None:
+    def compile_teachers(self) -> None:
         if self.history.compiled:
             for teacher in self.scheme.teachers:
-                hasten(teacher)
+                compile_teacher(teacher)
 
     def epoch(self, epoch: int, title: str) -> None:
         seed = self.settings.seed * 100_003 + epoch
@@ -160,8 +160,8 @@ class Run:
         batches, total = self.scheme.source(self.images(epoch)), torch.zeros((), device=self.device)
         for number in range(self.steps):
             total += self.step(next(batches), (epoch + number / self.steps) / self.settings.epochs, draws)
-        distributed.average([total])
-        distributed.level(self.modules())
+        distributed.all_reduce_mean([total])
+        distributed.broadcast_state(self.modules())
         mean = float(total) / self.steps
         if not math.isfinite(mean):
             raise Refusal(
@@ -215,7 +215,9 @@ class Run:
         """The networks as they were given are the first candidates: none ends below that on validation."""
         for name, learner in self.learners.items():
             if name in self.courses:
-                self.courses[name].start = distributed.first(look(learner.candidate, self.data))
+                self.courses[name].start = distributed.broadcast_number(
+                    validation_accuracy(learner.candidate, self.data)
+                )
             learner.remember()
 
     def choose(self, epoch: int) -> None:
@@ -225,7 +227,7 @@ class Run:
             if course is None:  # its last state is left
                 learner.remember()
                 continue
-            accuracy = distributed.first(look(learner.candidate, self.data))
+            accuracy = distributed.broadcast_number(validation_accuracy(learner.candidate, self.data))
             if accuracy >= max(course.start, *course.validation, 0.0):
                 course.best_epoch = epoch
                 learner.remember()
@@ -247,7 +249,7 @@ class Run:
             file.write(buffer.getbuffer())
 
     def resume(self) -> None:
-        kept = distributed.shared(self.file)
+        kept = distributed.broadcast_file(self.file)
         if not kept:
             return
         state: dict[str, Any] = torch.load(io.BytesIO(kept), PROCESSOR, weights_only=True)
@@ -259,19 +261,19 @@ class Run:
         self.history = History(**seen, others=others)
 
 
-def look(network: nn.Module, data: Decoded) -> float:
+def validation_accuracy(network: nn.Module, data: Decoded) -> float:
     """Accuracy (0..1) on the validation split, in float32."""
-    logits = answers(network, data, VALIDATION)
+    logits = predict(network, data, VALIDATION)
     return float((logits.argmax(1) == torch.from_numpy(data.labels[data.part(VALIDATION)])).float().mean())
 
 
 @torch.no_grad()
-def answers(network: nn.Module, data: Decoded, which: int, tick: Callable[[], None] = lambda: None) -> Tensor:
+def predict(network: nn.Module, data: Decoded, which: int, tick: Callable[[], None] = lambda: None) -> Tensor:
     """Logits (N, C) of every image of a split, in order, computed where the network is; its mode is as before."""
     was_training = network.training
     network.eval()
     device, logits = next(network.parameters()).device, []
-    for batch in plain_batches(data, data.part(which), LOOK_BATCH, device):
+    for batch in plain_batches(data, data.part(which), PREDICT_BATCH, device):
         logits.append(network(batch.images)[0].float())
         tick()
     network.train(was_training)

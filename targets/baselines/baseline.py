@@ -12,6 +12,8 @@ from targets.baselines.reference_network import write_reference
 from targets.errors import Refusal, first_line
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
+from targets.provenance.manifest import verify_file
+from targets.regular_file import regular_file
 from targets.spec.contract import Contract, Said, infer_contract, read_contract
 
 
@@ -39,6 +41,7 @@ def baseline_file(baseline: Path, contract: Contract, work: Path) -> Path:
 
 def load(path: Path) -> onnx.ModelProto:
     try:
+        verify_file(regular_file(path))
         proto = onnx.load(path)
         onnx.checker.check_model(proto)
     except FileNotFoundError:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from targets.errors import Refusal, explain
+from targets.regular_file import regular_file
 from targets.runner.files import atomic_write
 
 SUFFIX = ".lock"
@@ -36,7 +37,7 @@ class Lock(BaseModel):
 def lock_of(model: Path, where: Path) -> Lock:
     """The lock of a file as it is, still without figures; ``where`` the lock will lie."""
     try:
-        data = model.read_bytes()
+        data = regular_file(model).read_bytes()
     except OSError as error:
         raise Refusal(f"{model}: {error.strerror}") from None
     try:
@@ -58,7 +59,7 @@ def write_lock(lock: Lock, path: Path) -> None:
 def read_lock(path: Path) -> Lock:
     """Raises Refusal for what is no lock."""
     try:
-        return Lock.model_validate_json(path.read_bytes())
+        return Lock.model_validate_json(regular_file(path).read_bytes())
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; make it: retort lock MODEL --images PHOTOS") from None
     except ValidationError as error:

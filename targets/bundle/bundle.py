@@ -7,6 +7,7 @@ candidates' files as exported, the test images and labels, and what the workshop
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from targets.convert.target_file import derived, lowering_of
 from targets.errors import Refusal
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
+from targets.provenance.manifest import MANIFEST, verify, write_manifest
 from targets.runner.backends import backend
 from targets.runner.files import atomic_write
 from targets.spec.contract import Contract
@@ -45,12 +47,14 @@ class Bundle:
     test_set: TestSet
     networks: Sequence[dict[str, Any]]  # the report's tables of the workshop's networks
     notes: dict[str, Any]  # what else the report tells: lineage, what stayed float
+    verified: bool = True  # by its manifest, where it was read
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
-    """Write it whole: the index comes last, so a folder with an index is complete."""
+    """Write it whole: the manifest comes last, so a folder with a manifest is complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).unlink(missing_ok=True)
+    for name in (MANIFEST, INDEX):
+        (folder / name).unlink(missing_ok=True)
     for one in bundle.candidates:
         write_candidate(one, bundle, folder)
     place(bundle.images, folder / "images.npy")
@@ -72,6 +76,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         (folder / "NEXT.md").write_text(next_steps(bundle, folder))
     with atomic_write(folder / INDEX) as file:
         file.write(json.dumps(index, indent=1).encode())
+    write_manifest(folder)
 
 
 def in_folder(one: Candidate) -> dict[str, Any]:
@@ -140,8 +145,18 @@ def place(file: Path, to: Path) -> None:
     shutil.copyfile(file, to)
 
 
-def read_bundle(folder: Path) -> Bundle:
-    """Raises Refusal for a folder that is no bundle, or one of another format."""
+def read_bundle(folder: Path, unverified: bool = False) -> Bundle:
+    """Raises Refusal for a folder that is no bundle, one of another format, or one that its manifest does not fit.
+
+    ``unverified``: it may have no manifest; its ``verified`` says so.
+    """
+    verified = not unverified or os.path.lexists(folder / MANIFEST)
+    if verified and os.path.lexists(folder / INDEX):
+        if not os.path.lexists(folder / MANIFEST):
+            raise Refusal(
+                f"{folder}: no {MANIFEST}; make the bundle again, or take it as it is: --unverified"
+            )
+        verify(folder)
     try:
         raw = json.loads((folder / INDEX).read_text())
         if raw["format"] != FORMAT:
@@ -160,6 +175,7 @@ def read_bundle(folder: Path) -> Bundle:
             test_set=TestSet(np.load(folder / "labels.npy"), tuple(contract["classes"]), references),
             networks=raw["networks"],
             notes=raw["notes"],
+            verified=verified,
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Refusal(

@@ -22,7 +22,8 @@ GOALS = {
     "macs": "multiply-adds of the pruned student, the recipe's goal",
     "latency": "int8 latency of the pruned student while it was cut, the recipe's goal",
 }
-NOTES = ("made_by",)  # what a report takes over from a bundle as it is
+NOTES = ("made_by", "recipe_sha256")  # what a report takes over from a bundle as it is
+UNVERIFIED = "the bundle was not verified: it has no manifest.json"
 
 
 def prove(
@@ -56,6 +57,8 @@ def prove(
         return Proof(target_table(profile, device, unmeasured(bundle.budgets, str(why)), test_set, None), {})
     verdict = judge(found, bundle.budgets, test_set)
     verdict = replace(verdict, accept=accept, lines=[*verdict.lines, *goal_lines(bundle.notes)])
+    if not bundle.verified:
+        verdict = replace(verdict, reason=f"{verdict.reason}; {UNVERIFIED}")
     table = target_table(profile, device, verdict, test_set, found, bundle.networks)
     answers = {name: one.logits for name, one in found.candidates.items()}
     int8 = [name for name, one in found.candidates.items() if one.precision == "int8"]

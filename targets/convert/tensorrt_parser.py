@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[2]
 # A GPU that 1.7.1 builds for without having it, and the nearest to Orin's SM87, for which it does not.
 CAPABILITY = "SM86"
 BATCH = 1
@@ -28,8 +30,11 @@ def second_opinion(path: Path) -> list[str] | None:
         return None
     with tempfile.TemporaryDirectory(prefix="retort-") as folder:
         answer = Path(folder) / "answer.json"
+        # -P: not the module of that name that lies where the user stands.
+        paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])
         done = subprocess.run(
-            [sys.executable, "-m", "targets.convert.tensorrt_parser", str(path), str(answer)],
+            [sys.executable, "-P", "-m", "targets.convert.tensorrt_parser", str(path), str(answer)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             capture_output=True,
             text=True,
             check=False,

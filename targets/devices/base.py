@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -57,6 +58,11 @@ class RunnerFolder(ABC):
         # A name of its own for each: an older result is never taken for this job's.
         name = f"result-{next(self.numbers)}.json"
         status, said = self.start(json.dumps({**job, "result": name}))
+        if status == -signal.SIGALRM:
+            raise Unmeasurable(
+                f"{job['backend']}: no answer within {job['patience']} s at '{job['do']}', so it was ended;"
+                " where one takes longer: patience = SECONDS in the target's profile"
+            )
         if status != 0:
             last = (printable(said) or [f"exit status {status}"])[-1]
             raise Unmeasurable(f"the runner failed at '{job['do']}' with {job['backend']}: {last}")
@@ -89,15 +95,24 @@ class Local(RunnerFolder):
 
     def start(self, job: str) -> tuple[int, str]:
         (self.folder / "job.json").write_text(job)
-        done = subprocess.run(
-            [*self.command, "-m", "runner", "job.json"],
+        # A session of its own: what the runner starts (a vendor's tool) is in its group and ends with it.
+        with subprocess.Popen(
+            [*self.command, "-m", "runner", "job.json", str(os.getpid())],
             cwd=self.folder,
             env=self.environment,
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-        )
-        return done.returncode, done.stderr
+            errors="replace",
+            start_new_session=True,
+        ) as runner:
+            try:
+                said = runner.communicate()[1]
+            except BaseException:  # this process is told to end
+                os.killpg(runner.pid, signal.SIGKILL)
+                raise
+        return runner.returncode, said
 
 
 def printable(text: str) -> list[str]:

@@ -159,7 +159,7 @@ def wheels(folder: Path, site: Path) -> None:
     platforms = [f"--platform={name}_aarch64" for name in PLATFORMS]
     exact = [f"{name}=={number}" for name, number in versions().items()]
     python = [f"--python-version={PYTHON}", "--implementation=cp", f"--abi=cp{PYTHON.replace('.', '')}"]
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    pip = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     say([*pip, *python, *platforms, f"--dest={folder}", *exact])
     for wheel in folder.glob("*.whl"):
         shutil.unpack_archive(wheel, site, "zip")

@@ -38,6 +38,7 @@ class Bench:
             "tool": str(profile.tool) if profile.tool else None,
             "images": "images.npy",
             "feed": contract.feed(),
+            "patience": profile.patience,
         }
         device.put(images, "images.npy")
         self.environment = self.do("look")["after"]

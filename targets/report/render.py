@@ -17,9 +17,10 @@ from markupsafe import Markup
 from targets.report import figures, strips
 from targets.report.columns import Cell, cell, classes, decimals, ladder, tiles
 from targets.report.making import cuts, exports, trainings
-from targets.report.terminal import WORDS, amount, headline
+from targets.report.terminal import WORDS, amount, headline, in_float
 
 Table = dict[str, Any]
+JOINER = "\u2060"  # has no width
 
 # What XML cannot hold and UTF-8 cannot write: control characters and halves of surrogate pairs.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -99,9 +100,17 @@ def inline(found: Cell | None) -> str:
 
 
 def markdown(value: object) -> Markup:
-    """Text that GitHub's Markdown shows as it is, also within a table."""
-    text = " ".join(markup.escape(str(value), quote=False).split())
+    """Text that GitHub's Markdown shows as it is, also within a table; an @ calls nobody."""
+    text = " ".join(markup.escape(str(value), quote=False).split()).replace("@", f"@{JOINER}")
     return Markup(re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", text))
+
+
+def weakest(table: Table, target: Table) -> str:
+    """The class that the shipped file recognises worst, and how often."""
+    recalls = target["candidates"][target["ship"]]["recall"]
+    names = [name for name, images in zip(table["classes"], table["class_images"], strict=True) if images]
+    worst = min(range(len(names)), key=lambda number: recalls[number]["value"])
+    return f"{names[worst]}: {inline(cell(recalls[worst], 2, 100))} %"
 
 
 def page(template: str, **more: Any) -> str:
@@ -111,7 +120,8 @@ def page(template: str, **more: Any) -> str:
         autoescape=True, loader=templates, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["share"] = lambda found: cell(found, 2, 100)
-    texts = (headline, inline, markdown, pretty, strips.strip)
+    environment.filters["measured"] = lambda found: inline(cell(found, 3))
+    texts = (amount, headline, in_float, inline, markdown, pretty, strips.strip, weakest)
     making = (cuts, exports, trainings)
     for shown in (*making, budget_cells, flat, operators, speedup, tiles, vendors, *texts):
         environment.filters[shown.__name__] = shown
@@ -143,6 +153,11 @@ def summary(table: Table) -> str:
     """What a pull request or a job's page wants to know, in GitHub's Markdown."""
     table = printable(table)
     return page("summary.md.j2", table=table, ladder=ladder(table))
+
+
+def model_card(table: Table, target: Table) -> str:
+    """What whoever gets one target's files must know of them, in Markdown."""
+    return page("model-card.md.j2", table=printable(table), target=printable(target))
 
 
 def junit(table: Table) -> str:

@@ -18,6 +18,7 @@ from targets.budgets.latency import QUANTILES
 from targets.budgets.line import Line
 from targets.errors import FAILED, PASSED, UNDECIDED
 from targets.measuring.candidate import Measurement
+from targets.provenance.seal import seal
 from targets.report import render, strips
 from targets.runner.files import atomic_write
 from targets.spec.profile import Profile
@@ -134,7 +135,10 @@ def compose(
 
 
 def write_report(table: dict[str, Any], folder: Path) -> None:
-    """The page, and what other programs read, in ``folder``; other files there are left alone."""
+    """The page, what other programs read, and the papers of each target's files, in ``folder``.
+
+    Other files there are left alone.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "report.json": json.dumps(table, indent=1),
@@ -146,3 +150,6 @@ def write_report(table: dict[str, Any], folder: Path) -> None:
     for name, text in texts.items():
         with atomic_write(folder / name) as file:
             file.write(text.encode())
+    for target in table["targets"]:
+        if (folder / target["target"]).is_dir():
+            seal(table, target, render.model_card(table, target), folder / target["target"])

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from targets.errors import FAILED, UNDECIDED
+from targets.errors import FAILED, UNDECIDED, one_line
 
 Table = dict[str, Any]
 
@@ -26,7 +26,7 @@ WORDS = {0: "PASS", 1: "FAIL", 3: "NOT DECIDED"}
 def tell(table: Table, folder: Path) -> None:
     """The verdict of each target, a line a budget, then where the report is."""
     console = Console(highlight=False, soft_wrap=True)
-    for target in table["targets"]:
+    for target in shown(table["targets"]):
         console.print()
         console.print(f"{target['target']} on {target['device']}: {headline(target)}", markup=False)
         console.print(f"  {target['reason']}", markup=False)
@@ -44,6 +44,15 @@ def tell(table: Table, folder: Path) -> None:
             console.print(f"  {name} is not proved: {told}", markup=False)
     console.print()
     console.print(f"{WORDS[table['status']]}  report: {folder / 'report.html'}", markup=False)
+
+
+def shown(value: Any) -> Any:
+    """A table whose every text is one line that steers nothing: a class is called what its folder is called."""
+    if isinstance(value, dict):
+        return {one_line(str(name)): shown(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [shown(one) for one in value]
+    return one_line(value) if isinstance(value, str) else value
 
 
 def headline(target: Table) -> str:

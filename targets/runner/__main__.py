@@ -1,11 +1,13 @@
-"""``python -m runner JOB.json``: do one job on this device, write ``result.json`` (and answers) beside it.
+"""``python -m runner JOB.json [PARENT]``: do one job on this device, write ``result.json`` (and answers) beside it.
 
-A job is ``{"do": "look" | "build" | "answer" | "time" | …, "backend": …, "options": {…}, …}``; see JOBS.
+A job is ``{"do": "look" | "build" | "answer" | "time" | …, "backend": …, "options": {…}, …}``; see JOBS. With the
+process number of its parent it ends when that one does. ``patience`` is how many seconds an answer may take.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import sys
 import time
@@ -16,6 +18,7 @@ import numpy as np
 
 from .backends import Runtime, Session, backend, register
 from .clock import rounds, sustained, timer_facts
+from .ending import end_unless_asked_again, end_with
 from .environment import environment, memory_peak, state
 from .files import atomic_write
 from .images import Images
@@ -38,6 +41,7 @@ def answer(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     session = runtime.load(job["engine"], job["options"])
     answers: list[Any] = []
     for batch in images.batches(job["options"]["batch"]):
+        end_unless_asked_again(job.get("patience", 0))
         answers.append(session({feed["input"]: batch})[feed["output"]])
     np.save(job["answers"], np.concatenate(answers).astype(np.float32))
     return {"memory_bytes": memory_peak(), "images": len(images)}
@@ -47,7 +51,10 @@ def trace(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     """Every tensor that a model gives: ``{"model", "engine", "images", "feed", "answers"}``."""
     runtime.build(job["model"], job["options"], job["engine"])
     images, session = Images(job["images"], job["feed"]), runtime.load(job["engine"], job["options"])
-    found = [session({job["feed"]["input"]: batch}) for batch in images.batches(job["options"]["batch"])]
+    found = []
+    for batch in images.batches(job["options"]["batch"]):
+        end_unless_asked_again(job.get("patience", 0))
+        found.append(session({job["feed"]["input"]: batch}))
     tensors: dict[str, Any] = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
     np.savez(job["answers"], **tensors)
     return {"images": len(images)}
@@ -135,6 +142,8 @@ JOBS = {
 def main(path: str) -> int:
     with open(path) as file:
         job = json.load(file)
+    if "patience" in job:
+        end_unless_asked_again(job["patience"] + math.ceil(job.get("seconds", 0)))
     if job.get("backend_file"):
         register(job["backend"], job["backend_file"])
     runtime = backend(job["backend"])
@@ -152,4 +161,6 @@ def main(path: str) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        end_with(int(sys.argv[2]))
     sys.exit(main(sys.argv[1]))

@@ -64,6 +64,9 @@ class Profile(BaseModel):
     sustained: Annotated[float, BeforeValidator(spell), Field(ge=0)] = Field(
         0.0, description="seconds of work without a pause before anything is judged; write 10m"
     )
+    patience: int = Field(
+        900, ge=1, description="seconds that an answer or a build may take before it is ended"
+    )
     budgets: Budgets = Budgets()
 
     @model_validator(mode="after")

@@ -93,7 +93,7 @@ class Generated(Scheme):
         losses = {"student": self.apart(batch.images), "before": progress * self.apart(self.before)}
         # Rank 0's batch on all ranks: a scheme's state is equal on all of them.
         together = distributed.ranks() > 1
-        self.before = distributed.gathered(batch.images.contiguous())[:BATCH] if together else batch.images
+        self.before = distributed.all_gather(batch.images.contiguous())[:BATCH] if together else batch.images
         return losses
 
     def state_dict(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from targets.errors import UNDECIDED, WRONG_INPUT, Refusal, Unmeasurable
 
 # A stage that does what its settings say. It reaches far.py through near.py, inside a function.
 TOY = """
-import json, os, signal, threading
+import json, os, signal, tempfile, threading
 from pipeline import near
 from targets.errors import Refusal, Unmeasurable
 
@@ -55,8 +55,9 @@ def die(job):
     os.kill(os.getpid(), signal.SIGKILL)
 
 def wait(job):
-    print("inside", flush=True)
-    threading.Event().wait(60)
+    with tempfile.TemporaryDirectory():
+        print("inside", flush=True)
+        threading.Event().wait(60)
 """
 
 
@@ -168,20 +169,24 @@ def test_the_users_folder_shadows_nothing(
 
 
 PARENT = """
-import sys
+import signal, sys
 from pathlib import Path
 from pipeline.engine.stage import Stage, ensure
 from pipeline.engine.store import Store
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 ensure(Stage("toy", {"do": "wait", "log": sys.argv[2]}), Store(Path(sys.argv[1])), print)
 """
 
 
-def test_a_child_goes_when_its_parent_is_killed(tree: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_child_goes_with_its_parent_and_clears_away(number: int, tree: Path, tmp_path: Path) -> None:
     """Both hold the pipe that is read here: it ends when both are gone. The room would wait for a minute."""
     command = [sys.executable, "-P", "-c", PARENT, str(tmp_path / "store"), str(tmp_path / "log")]
-    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    (tmp_path / "tmp").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(tree), "TMPDIR": str(tmp_path / "tmp")}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None and parent.stdout.readline() == "inside\n"
-        os.kill(parent.pid, signal.SIGKILL)
+        os.kill(parent.pid, number)
         assert parent.communicate(timeout=30)[0] == ""
     assert list((tmp_path / "store" / "objects").iterdir()) == []
+    assert list((tmp_path / "tmp").iterdir()) == []

@@ -52,7 +52,9 @@ def test_every_scheme_trains_from_a_recipe(
     name: str, form: str, data: Decoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = itertools.count()
-    monkeypatch.setattr(loop, "look", lambda network, data: next(looks) / 100)  # the trained state is kept
+    monkeypatch.setattr(
+        loop, "validation_accuracy", lambda network, data: next(looks) / 100
+    )  # the trained state is kept
     given = setup(data, tmp_path, {"scheme": name}, form, taught=SCHEMES[name].teachers != "none")
     scheme = build(given)
     first = next(iter(scheme.players.values()))
@@ -72,7 +74,7 @@ def test_a_training_that_is_killed_goes_on_with_the_same_tensors(
     name: str, data: Decoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = itertools.count()
-    monkeypatch.setattr(loop, "look", lambda network, data: next(looks) / 100)
+    monkeypatch.setattr(loop, "validation_accuracy", lambda network, data: next(looks) / 100)
     taught, settings, left = SCHEMES[name].teachers != "none", tiny.training(epochs=2), []
     for dies in (False, True):
         file = f"{name} {dies}"

@@ -24,7 +24,7 @@ from pipeline.schemes.base import Setup
 from pipeline.schemes.offline import Offline, offline
 from pipeline.schemes.teacher_cache import Replayed
 from pipeline.training import loop
-from pipeline.training.compiled_teacher import COMPILERS, PAYS, fold, hasten, pays
+from pipeline.training.compiled_teacher import COMPILERS, PAYS, compile_teacher, fold, pays
 from support import tiny
 from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal
@@ -171,10 +171,10 @@ def normalising_first() -> Parts:
 
 @pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="no C++ compiler; apt-get install g++")
 @pytest.mark.parametrize("made", [teacher, normalising_first])
-def test_a_hastened_teacher_says_the_same_whole_and_in_stages(made: Callable[[], Parts]) -> None:
+def test_a_compiled_teacher_says_the_same_whole_and_in_stages(made: Callable[[], Parts]) -> None:
     """As near to float32 as autocast is, or nearly so."""
     plain, fast, images = made(), made(), tiny.pictures(6)
-    hasten(fast)
+    compile_teacher(fast)
     left = [m for m in fast.network.modules() if isinstance(m, nn.BatchNorm2d)]
     assert bool(left) == (made is normalising_first)
     assert all(tensor.dtype == torch.float32 for norm in left for tensor in norm.parameters())

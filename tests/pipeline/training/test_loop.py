@@ -147,7 +147,7 @@ def test_the_best_on_validation_is_kept(
         seen.append(tiny.state(network))
         return next(script)
 
-    monkeypatch.setattr(loop, "look", look)
+    monkeypatch.setattr(loop, "validation_accuracy", look)
     scheme = supervised()
     history = loop.fit(scheme, data, tiny.training(epochs=4), tmp_path, "here")
     assert history.best_epoch == 2, "of equals, the later"
@@ -213,7 +213,7 @@ def test_training_on_a_grid_moves_its_weights_and_no_scale(data: Decoded, tmp_pa
     scheme = on_a_grid()
     grid = scheme.players["student"].network
     before = tiny.state(grid)
-    loop.look(grid, data)
+    loop.validation_accuracy(grid, data)
     assert tiny.same(before, tiny.state(grid)) == [], "looking changed it"
     run = loop.Run(scheme, data, tiny.training(epochs=1), tmp_path / "run.pt")
     run.begin()
@@ -227,7 +227,7 @@ def test_a_training_never_ends_below_what_it_was_given(data: Decoded, tmp_path: 
     """A learning rate that ruins the network: the given one is kept, to the bit."""
     scheme = on_a_grid()
     before = tiny.state(scheme.players["student"].network)
-    given = loop.look(scheme.players["student"].network, data)
+    given = loop.validation_accuracy(scheme.players["student"].network, data)
     history = loop.fit(tiny.Watched(scheme, ruin(scheme)), data, tiny.training(epochs=2), tmp_path, "here")
     assert history.start == given and max(history.validation) < given
     assert history.best_epoch == -1
@@ -252,6 +252,6 @@ def test_each_image_is_looked_at_by_itself(
 ) -> None:
     run = loop.Run(on_a_grid(), data, tiny.training(ema=ema), tmp_path / "run.pt")
     looked_at = run.learners["student"].candidate
-    together = loop.answers(looked_at, data, VALIDATION)
+    together = loop.predict(looked_at, data, VALIDATION)
     monkeypatch.setattr(loop, "LOOK_BATCH", 1)
-    assert torch.allclose(loop.answers(looked_at, data, VALIDATION), together, atol=1e-4)
+    assert torch.allclose(loop.predict(looked_at, data, VALIDATION), together, atol=1e-4)

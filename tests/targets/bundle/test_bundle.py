@@ -26,6 +26,7 @@ from targets.convert.tensorrt_lint import lint
 from targets.errors import PASSED, UNDECIDED, WRONG_INPUT, Refusal
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate, Measurement
+from targets.provenance.manifest import write_manifest
 from targets.runner.backends.trtexec import JETPACK
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
@@ -76,7 +77,7 @@ def test_what_is_read_is_what_was_written(make: Make, tmp_path: Path) -> None:
     write_bundle(one, folder)  # again over itself
     files = {path.name for path in folder.iterdir()}
     wanted = {"bundle.json", "images.npy", "labels.npy", "reference.teacher.npy", "float.onnx", "int8.onnx"}
-    assert files == wanted
+    assert files == {*wanted, "manifest.json"}
     back = read_bundle(folder)
     for key in ("recipe", "profile", "budgets", "contract", "networks", "notes"):
         assert getattr(back, key) == getattr(one, key), key
@@ -185,15 +186,11 @@ def test_without_the_converter_a_phone_is_not_measured(make: Make, tmp_path: Pat
     assert "no .tflite was made of it" in unmeasured(prove(one, "local", tmp_path / "out").table)
 
 
-def edit(folder: Path, **values: Any) -> None:
-    raw = json.loads((folder / "bundle.json").read_text())
+def edit(folder: Path, but: str = "", **values: Any) -> None:
+    raw = {
+        key: value for key, value in json.loads((folder / "bundle.json").read_text()).items() if key != but
+    }
     (folder / "bundle.json").write_text(json.dumps({**raw, **values}))
-
-
-def without(folder: Path, key: str) -> None:
-    raw = json.loads((folder / "bundle.json").read_text())
-    del raw[key]
-    (folder / "bundle.json").write_text(json.dumps(raw))
 
 
 def rename(folder: Path, **names: str) -> None:
@@ -213,8 +210,8 @@ BREAKAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no-labels": (lambda f: (f / "labels.npy").unlink(), "labels.npy is missing"),
     "no-reference": (lambda f: (f / "reference.teacher.npy").unlink(), "reference.teacher.npy is missing"),
     "other-format": (lambda f: edit(f, format=99), "a bundle of format 99; this Retort reads 3"),
-    "no-format": (lambda f: without(f, "format"), "a broken bundle"),
-    "no-contract": (lambda f: without(f, "contract"), "a broken bundle"),
+    "no-format": (lambda f: edit(f, but="format"), "a broken bundle"),
+    "no-contract": (lambda f: edit(f, but="contract"), "a broken bundle"),
     "half-an-index": (lambda f: halved(f / "bundle.json"), "a broken bundle"),
     "no-text": (lambda f: (f / "bundle.json").write_bytes(b"\xff\xfe\x00"), "a broken bundle"),
     "a-list": (lambda f: (f / "bundle.json").write_text("[1]"), "a broken bundle"),
@@ -242,6 +239,8 @@ def test_what_is_no_bundle_is_refused_in_one_line(name: str, make: Make, tmp_pat
     write_bundle(make(), folder)
     change, says = BREAKAGES[name]
     change(folder)
+    if (folder / "bundle.json").is_file():
+        write_manifest(folder)  # by whoever changed it
     with pytest.raises(Refusal, match=says) as caught:
         read_bundle(folder)
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
@@ -294,6 +293,7 @@ def test_what_a_bundle_notes_is_never_its_verdict(make: Make, tmp_path: Path) ->
     write_bundle(make(), tmp_path / "bundle")
     notes = {"status": 0, "targets": [], "recipe": "another", "retort": "9"}
     edit(tmp_path / "bundle", notes=notes, budgets={"accuracy": 100})
+    write_manifest(tmp_path / "bundle")
     read = read_bundle(tmp_path / "bundle")
     table = report_of([read], [prove(read, "local", tmp_path / "out")])
     assert table["status"] != 0 and len(table["targets"]) == 1 and table["recipe"] == read.recipe

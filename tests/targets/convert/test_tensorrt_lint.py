@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
+from support import ROOT
 from support.qdq import network, regridded
 from support.trt_graphs import CASES, good, outside
 from targets.convert import tensorrt_parser as second
@@ -145,3 +149,18 @@ def test_a_parser_that_dies_is_an_objection(opinions: dict[str, Future[list[str]
 def test_without_nvidia_s_parser_there_is_no_opinion(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(second.importlib.util, "find_spec", lambda name: None)
     assert second_opinion(saved(good(), tmp_path / "model.onnx")) is None
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="pip install tensorrt-rtx")
+def test_no_module_of_the_folder_where_one_stands_is_asked(tmp_path: Path) -> None:
+    """A repository that has a targets/convert/tensorrt_parser.py of its own."""
+    for folder in ("targets", "targets/convert"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").touch()
+    (tmp_path / "targets" / "convert" / "tensorrt_parser.py").write_text("open('ran', 'w')\n")
+    onnx.save(good(), tmp_path / "model.onnx")
+    code = "import sys, pathlib; from targets.convert.tensorrt_parser import second_opinion as ask; "
+    command = [sys.executable, "-P", "-c", f"{code}print(ask(pathlib.Path('model.onnx')))"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]" and not (tmp_path / "ran").exists()
