@@ -1,6 +1,6 @@
 # make deploy TARGET=cpu RECIPE=digits DEVICE=local     from a recipe to a verdict
 # make deploy TARGET=rpi5 DEVICE=emulator:cortex-a76 ACCEPT=not-measured
-# make test | check | bench | doctor | house | clean
+# make test | check | bench | doctor | house | requirements | clean
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -13,7 +13,7 @@ export ACCEPT ?= nothing
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: deploy test check bench doctor house clean
+.PHONY: deploy test check bench doctor house requirements clean
 
 deploy: $(READY)
 	@$(BIN)/retort deploy "$$RECIPE" --target "$$TARGET" --device "$$DEVICE" --out "$$OUT" --accept "$$ACCEPT"
@@ -35,6 +35,11 @@ doctor: $(READY)
 
 house: $(READY)
 	$(BIN)/python tests/support/house.py
+
+# What the base install is made of, with the SHA-256 of every file of it, in the versions of constraints.txt.
+requirements: $(READY)
+	echo setuptools | $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	    --no-header --no-annotate -c constraints.txt pyproject.toml - -o requirements/base.txt
 
 # The tested versions are in constraints.txt; the ranges that are allowed are in pyproject.toml.
 $(READY): pyproject.toml constraints.txt

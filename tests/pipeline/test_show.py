@@ -29,7 +29,9 @@ def test_the_code_of_a_recipe_is_named_and_does_not_run(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "recipe.toml").write_text(RECIPE)
-    done = CliRunner().invoke(app, ["show", str(tmp_path / "recipe.toml"), "--store", str(tmp_path / "store")])
+    done = CliRunner().invoke(
+        app, ["show", str(tmp_path / "recipe.toml"), "--store", str(tmp_path / "store")]
+    )
     assert done.exit_code == 0, done.output
     said = [line for line in done.output.splitlines() if "would run " in line and ": " in line]
     assert said == [
