@@ -1,7 +1,7 @@
 # make deploy TARGET=cpu RECIPE=digits DEVICE=local     from a recipe to a verdict
 # make deploy TARGET=rpi5 DEVICE=emulator:cortex-a76 ACCEPT=not-measured
 # make deploy TORCH_INDEX=URL                            torch from another index, such as one of CPU builds
-# make test | check | bench | doctor | house | clean
+# make test | check | bench | doctor | house | requirements | clean
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -29,7 +29,7 @@ STAMP := $(VENV)/.ready-train
 READY := $(STAMP)$(comma)openvino$(comma)tensorrt-rtx$(comma)litert$(comma)tensorboard$(comma)provenance$(comma)dev
 TARGET_READY := $(STAMP)$(subst $(eval) ,,$(foreach extra,$(NEEDED),$(comma)$(extra)))
 
-.PHONY: deploy test check bench doctor house clean
+.PHONY: deploy test check bench doctor house requirements clean
 
 deploy: $(TARGET_READY)
 	@$(BIN)/retort deploy "$$RECIPE" --target "$$TARGET" --device "$$DEVICE" --out "$$OUT" --accept "$$ACCEPT"
@@ -52,6 +52,11 @@ doctor: $(READY)
 
 house: $(READY)
 	$(BIN)/python tests/support/house.py
+
+# What the base install is made of, with the SHA-256 of every file of it, in the versions of constraints.txt.
+requirements: $(READY)
+	echo setuptools | $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	    --no-header --no-annotate -c constraints.txt pyproject.toml - -o requirements/base.txt
 
 # The tested versions are in constraints.txt; the ranges that are allowed are in pyproject.toml.
 $(VENV)/.ready-%: pyproject.toml constraints.txt
