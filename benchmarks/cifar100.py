@@ -20,9 +20,9 @@ from benchmarks.packs import Files
 from pipeline.data.catalogue import CIFAR
 from pipeline.engine.store import Store, digest_file
 from pipeline.line import Workshop, bundle
+from pipeline.recipe.data import Data
 from pipeline.recipe.read import read_recipe
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.schema import Data
 from targets.bundle.prove import prove, report_of
 from targets.spec.profile import read_profile
 

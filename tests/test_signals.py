@@ -55,7 +55,7 @@ def endless(path: Path) -> None:
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    write_contract(model, Contract("nchw-float32", 8, tuple(f"kind{label}" for label in range(5))))
+    write_contract(model, Contract("nchw-float32", (8, 8), tuple(f"kind{label}" for label in range(5))))
     onnx.save(model, path)
 
 

@@ -12,7 +12,7 @@ import torch
 from pipeline.data.batches import Epoch, Pixels, training_batches
 from pipeline.data.decoded import TRAIN, read
 from pipeline.engine.job import Job
-from pipeline.recipe.schema import Data
+from pipeline.recipe.data import Data
 from pipeline.stages import decode
 from support import tiny
 

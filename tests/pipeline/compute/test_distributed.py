@@ -146,7 +146,7 @@ def test_two_machines_given_the_same_recipe_make_the_same_networks(recipe: Path,
 
 
 def test_the_options_of_a_command_are_what_its_stages_work_with(tmp_path: Path) -> None:
-    made = workshop(tmp_path / "store", 2, 3, "head:29400", tmp_path / "runs")
+    made = workshop(Store(tmp_path / "store"), 2, 3, "head:29400", tmp_path / "runs")
     assert made.resources == Resources(2, 3, "head:29400", str(tmp_path / "runs"), False)
     assert made.store.root == tmp_path / "store"
 

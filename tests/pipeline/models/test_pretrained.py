@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from pipeline.data.catalogue import OTHER
 from pipeline.models.names import brought
 from pipeline.models.pretrained import how_tested
-from pipeline.recipe.schema import Data
+from pipeline.recipe.data import Data
 from pipeline.stages.decode import decoding_of
 from targets.errors import Refusal
 from targets.image_folder import Decoding

@@ -15,7 +15,7 @@ from PIL import Image
 from pipeline.data.catalogue import Images
 from pipeline.data.decoded import TEST, TRAIN, VALIDATION, Decoded, read
 from pipeline.engine.job import Job
-from pipeline.recipe.schema import Data
+from pipeline.recipe.data import Data
 from pipeline.stages import decode
 from targets.errors import Refusal
 from targets.image_folder import Decoding

@@ -21,7 +21,9 @@ from pipeline.engine.job import Job
 from pipeline.pruning.channels import cuts
 from pipeline.quantization.grid import convert
 from pipeline.quantization.ptq import calibrated
-from pipeline.recipe.schema import Data, Distill, Network
+from pipeline.recipe.data import Data
+from pipeline.recipe.schema import Distill, Network
+from pipeline.schemes.base import Setup
 from pipeline.schemes.offline import offline
 from pipeline.stages import decode
 from pipeline.training import loop
@@ -100,7 +102,7 @@ def test_wide_grey_images_go_the_whole_line(
     recipe = Distill.model_validate(
         {"epochs": 3, "batch": 12, "lr": 0.05, **SHOWN, "loss": [{"name": "kd"}, {"name": "at"}]}
     )
-    scheme = offline(begun.model, begun.model, [teacher], data, recipe, "distill", tmp_path)
+    scheme = offline(Setup(begun.model, begun.model, [teacher], data, recipe, "distill", tmp_path))
     loop.fit(scheme, data, recipe.training, tmp_path, "distill")
     checkpoint.save(tmp_path, begun.checkpoint, begun.model)
     trained = checkpoint.load_model(tmp_path)
