@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,8 +127,21 @@ def given(
     from targets.gate.gate import Given
     from targets.spec.profile import read_profile
 
-    normalise = triple(mean, "--mean"), triple(std, "--std")
-    return Given(model, images, read_profile(target), device, size, *normalise)
+    return Given(model, images, read_profile(target), device, size, *normalisation(mean, std))
+
+
+def normalisation(mean: str | None, std: str | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Both, three numbers each, or neither. Raises Refusal for one alone, which would change nothing or break."""
+    from targets.errors import Refusal
+
+    found = triple(mean, "--mean"), triple(std, "--std")
+    if bool(found[0]) != bool(found[1]):
+        raise Refusal(
+            "--mean and --std go together: give both, such as --mean 0.5,0.5,0.5 --std 1,1,1, or neither"
+        )
+    if not all(map(isfinite, found[0] + found[1])) or any(spread <= 0 for spread in found[1]):
+        raise Refusal(f"--mean {mean} --std {std}: finite numbers are wanted, and a std above 0")
+    return found
 
 
 def triple(text: str | None, option: str) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.gate import triple
+from pipeline.cli.gate import normalisation
 from pipeline.cli.options import (
     REPORT,
     AcceptOption,
@@ -51,7 +51,7 @@ def quantize(
     from targets.report.terminal import tell
     from targets.spec.profile import targets_of
 
-    normalise = triple(mean, "--mean"), triple(std, "--std")
+    normalise = normalisation(mean, std)
     order = Order(model, images, targets_of(target), device, calibration, keep_float or (), size, *normalise)
     table = run(order, read_budgets(budget or []), out, accept == "not-measured")
     tell(table, out)
