@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -48,6 +49,12 @@ def said_of(
     from targets.spec.contract import Said
 
     numbers = colours(mean, "--mean"), colours(std, "--std")
+    if bool(numbers[0]) != bool(numbers[1]):
+        raise Refusal(
+            "--mean and --std go together: give both, such as --mean 0.5,0.5,0.5 --std 1,1,1, or neither"
+        )
+    if not all(map(isfinite, numbers[0] + numbers[1])) or any(spread <= 0 for spread in numbers[1]):
+        raise Refusal(f"--mean {mean} --std {std}: finite numbers are wanted, and a std above 0")
     sides, scaled = pair(size, "--size"), pair(resize, "--resize")
     shorter = scaled[0] if scaled is not None and "x" not in str(resize) else scaled
     return Said(sides, *numbers, channels, range_, shorter, interpolation)

@@ -176,7 +176,7 @@ def test_a_file_that_is_no_utf_8_is_refused(tmp_path: Path, content: bytes) -> N
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="cannot be read"):
+    with pytest.raises(Refusal, match="no regular file but a folder, a pipe or a device; give a file"):
         read_recipe(str(tmp_path))
 
 
