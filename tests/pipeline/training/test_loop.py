@@ -253,5 +253,5 @@ def test_each_image_is_looked_at_by_itself(
     run = loop.Run(on_a_grid(), data, tiny.training(ema=ema), tmp_path / "run.pt")
     looked_at = run.learners["student"].candidate
     together = loop.predict(looked_at, data, VALIDATION)
-    monkeypatch.setattr(loop, "LOOK_BATCH", 1)
+    monkeypatch.setattr(loop, "PREDICT_BATCH", 1)
     assert torch.allclose(loop.predict(looked_at, data, VALIDATION), together, atol=1e-4)
