@@ -12,16 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.inputs import (
-    ChannelsOption,
-    InterpolationOption,
-    MeanOption,
-    RangeOption,
-    ResizeOption,
-    SizeOption,
-    StdOption,
-    said_of,
-)
+from pipeline.cli.gate import given
+from pipeline.cli.inputs import with_inputs
 from pipeline.cli.options import DeviceOption, ModelArgument, TargetOption
 
 if TYPE_CHECKING:
@@ -30,10 +22,12 @@ if TYPE_CHECKING:
     from targets.diagnose.distance import Distance
     from targets.diagnose.explain import Explanation
     from targets.diagnose.troubles import Trouble
+    from targets.spec.contract import Said
 
 NAMED, WORST = 3, 5  # nodes of a group; layers that are named without --all
 
 
+@with_inputs
 def explain(
     model: ModelArgument,
     target: TargetOption = "cpu",
@@ -41,15 +35,10 @@ def explain(
         Path | None, typer.Option(help="Folder of images: then also how far int8 is from float.")
     ] = None,
     device: DeviceOption = "local",
-    size: SizeOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    channels: ChannelsOption = None,
-    range_: RangeOption = None,
-    resize: ResizeOption = None,
-    interpolation: InterpolationOption = None,
     every: Annotated[bool, typer.Option("--all", help="A line for each operator.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="The same as a file for tools.")] = None,
+    *,
+    said: Said,
 ) -> None:
     """Which operators of an ONNX file will run in int8 on a target, which will not, and why.
 
@@ -59,17 +48,16 @@ def explain(
     """
     from rich.console import Console
 
-    from targets.diagnose.distance import Order, distances
+    from targets.diagnose.distance import distances
     from targets.diagnose.explain import explain as run
     from targets.spec.profile import read_profile
 
     profile = read_profile(target)
-    said = said_of(size, mean, std, channels, range_, resize, interpolation)
     apart: Sequence[Distance] = ()
     if images is None:
         found = run(model, profile)
     else:
-        found, apart = distances(Order(model, images, profile, device, said))
+        found, apart = distances(given(model, images, target, device, said))
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     console.print(f"{headline(found)} on {profile.name} ({found.counted})", markup=False)
     for note in found.notes:

@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.inputs import (
-    ChannelsOption,
-    InterpolationOption,
-    MeanOption,
-    RangeOption,
-    ResizeOption,
-    SizeOption,
-    StdOption,
-    said_of,
-)
+from pipeline.cli.inputs import with_inputs
 from pipeline.cli.options import (
     LOCK,
     REPORT,
@@ -36,23 +27,19 @@ if TYPE_CHECKING:
     from targets.spec.contract import Said
 
 
+@with_inputs
 def gate(
     model: ModelArgument,
     images: ImagesOption,
     target: TargetOption = "cpu",
     budget: BudgetOption = None,
     device: DeviceOption = "local",
-    size: SizeOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    channels: ChannelsOption = None,
-    range_: RangeOption = None,
-    resize: ResizeOption = None,
-    interpolation: InterpolationOption = None,
     baseline: BaselineOption = None,
     accept: AcceptOption = "nothing",
     store: StoreOption = STORE,
     out: Annotated[Path, typer.Option(help="Folder of the report and the file as it ran.")] = REPORT,
+    *,
+    said: Said,
 ) -> None:
     """Judge a given ONNX file: measured here and now, no torch needed.
 
@@ -64,7 +51,6 @@ def gate(
     from targets.limits import read_budgets
     from targets.report.terminal import tell
 
-    said = said_of(size, mean, std, channels, range_, resize, interpolation)
     judged = given(model, images, target, device, said)
     accepted = artifact(baseline, store), accept == "not-measured"
     table = run(judged, read_budgets(budget or []), out, *accepted)
@@ -72,19 +58,15 @@ def gate(
     raise typer.Exit(table["status"])
 
 
+@with_inputs
 def compare(
     old: Annotated[Path, typer.Argument(help="An ONNX file, or a retort.lock.")],
     new: ModelArgument,
     images: ImagesOption,
     target: TargetOption = "cpu",
     device: DeviceOption = "local",
-    size: SizeOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    channels: ChannelsOption = None,
-    range_: RangeOption = None,
-    resize: ResizeOption = None,
-    interpolation: InterpolationOption = None,
+    *,
+    said: Said,
 ) -> None:
     """What one ONNX file is against another: latency, accuracy, answers, size, each with its interval.
 
@@ -92,22 +74,17 @@ def compare(
     """
     from targets.gate.compare import compare as run
 
-    said = said_of(size, mean, std, channels, range_, resize, interpolation)
     print("\n".join(run(old, given(new, images, target, device, said))))
 
 
+@with_inputs
 def layers(
     model: ModelArgument,
     images: ImagesOption,
     device: DeviceOption,
     target: TargetOption = "rpi5",
-    size: SizeOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    channels: ChannelsOption = None,
-    range_: RangeOption = None,
-    resize: ResizeOption = None,
-    interpolation: InterpolationOption = None,
+    *,
+    said: Said,
 ) -> None:
     """Where a device's answers part from this machine's: each tensor of an ONNX file, on both.
 
@@ -116,23 +93,18 @@ def layers(
     from targets.diagnose.layers import layers as run
     from targets.diagnose.layers import told
 
-    said = said_of(size, mean, std, channels, range_, resize, interpolation)
     print("\n".join(told(run(given(model, images, target, device, said)))))
 
 
+@with_inputs
 def lock(
     model: ModelArgument,
     images: ImagesOption,
     target: TargetOption = "cpu",
     device: DeviceOption = "local",
-    size: SizeOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    channels: ChannelsOption = None,
-    range_: RangeOption = None,
-    resize: ResizeOption = None,
-    interpolation: InterpolationOption = None,
     out: Annotated[Path, typer.Option(help="The lock; a folder at or above the file's.")] = LOCK,
+    *,
+    said: Said,
 ) -> None:
     """Accept an ONNX file: its digest and what it shows, in a file for git that --baseline takes.
 
@@ -141,7 +113,6 @@ def lock(
     from targets.baselines.lock import write_lock
     from targets.gate.gate import lock as run
 
-    said = said_of(size, mean, std, channels, range_, resize, interpolation)
     made = run(given(model, images, target, device, said), out)
     write_lock(made, out)
     print(f"{out}: {made.model}, sha256 {made.sha256[:12]}…; commit both, then: --baseline {out}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from math import isfinite
-from typing import TYPE_CHECKING, Annotated, Literal
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -37,27 +39,47 @@ InterpolationOption = Annotated[
 
 
 def said_of(
-    size: str | None,
-    mean: str | None,
-    std: str | None,
-    channels: Literal["rgb", "bgr", "grey"] | None,
-    range_: Literal["0..1", "0..255", "-1..1"] | None,
-    resize: str | None,
-    interpolation: Literal["bilinear", "bicubic"] | None,
+    size: SizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    channels: ChannelsOption = None,
+    range_: RangeOption = None,
+    resize: ResizeOption = None,
+    interpolation: InterpolationOption = None,
 ) -> Said:
-    """The options in their order. Raises Refusal for one that cannot be read."""
+    """The options together. Raises Refusal for one that cannot be read."""
     from targets.spec.contract import Said
 
-    numbers = colours(mean, "--mean"), colours(std, "--std")
-    if bool(numbers[0]) != bool(numbers[1]):
-        raise Refusal(
-            "--mean and --std go together: give both, such as --mean 0.5,0.5,0.5 --std 1,1,1, or neither"
-        )
-    if not all(map(isfinite, numbers[0] + numbers[1])) or any(spread <= 0 for spread in numbers[1]):
-        raise Refusal(f"--mean {mean} --std {std}: finite numbers are wanted, and a std above 0")
     sides, scaled = pair(size, "--size"), pair(resize, "--resize")
     shorter = scaled[0] if scaled is not None and "x" not in str(resize) else scaled
-    return Said(sides, *numbers, channels, range_, shorter, interpolation)
+    return Said(
+        sides, colours(mean, "--mean"), colours(std, "--std"), channels, range_, shorter, interpolation
+    )
+
+
+def with_inputs(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that has the options of ``said_of`` in place of its own parameter ``said``, for typer to find."""
+    own, options = parameters(command), parameters(said_of)
+    names = {one.name for one in options}
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        said = said_of(**{name: given.pop(name) for name in names})
+        command(said=said, **given)
+
+    shown = [one for one in own if one.name != "said"]
+    shown += [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in options]
+    run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in shown}
+    return run
+
+
+def parameters(function: Callable[..., object]) -> list[inspect.Parameter]:
+    """A function's parameters, their annotations no longer text; ``Said`` itself would bring numpy and onnx."""
+    hints = get_type_hints(function, localns={"Said": object}, include_extras=True)
+    return [
+        one.replace(annotation=hints[one.name]) for one in inspect.signature(function).parameters.values()
+    ]
 
 
 def pair(text: str | None, option: str) -> tuple[int, int] | None:

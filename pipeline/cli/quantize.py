@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.inputs import (
-    ChannelsOption,
-    InterpolationOption,
-    MeanOption,
-    RangeOption,
-    ResizeOption,
-    SizeOption,
-    StdOption,
-    said_of,
-)
+from pipeline.cli.inputs import with_inputs
 from pipeline.cli.options import (
     REPORT,
     AcceptOption,
@@ -25,7 +16,11 @@ from pipeline.cli.options import (
     ModelArgument,
 )
 
+if TYPE_CHECKING:
+    from targets.spec.contract import Said
 
+
+@with_inputs
 def quantize(
     model: ModelArgument,
     images: Annotated[Path, typer.Option(help="Folder of images, or of class folders of images.")],
@@ -41,15 +36,10 @@ def quantize(
         list[str] | None,
         typer.Option(help="Pattern of the names of nodes that stay float, as 'head*'; repeat."),
     ] = None,
-    size: SizeOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    channels: ChannelsOption = None,
-    range_: RangeOption = None,
-    resize: ResizeOption = None,
-    interpolation: InterpolationOption = None,
     accept: AcceptOption = "nothing",
     out: Annotated[Path, typer.Option(help="Folder of the report and of each target's int8 file.")] = REPORT,
+    *,
+    said: Said,
 ) -> None:
     """Quantize a float ONNX file by calibration, for one target or several, and judge it beside float.
 
@@ -61,7 +51,6 @@ def quantize(
     from targets.report.terminal import tell
     from targets.spec.profile import targets_of
 
-    said = said_of(size, mean, std, channels, range_, resize, interpolation)
     order = Order(model, images, targets_of(target), device, calibration, keep_float or (), said)
     table = run(order, read_budgets(budget or []), out, accept == "not-measured")
     tell(table, out)

@@ -25,6 +25,7 @@ from targets.diagnose.explain import Explanation, in_place, of_grid, prepared
 from targets.diagnose.layers import Tensors, exposed, traced
 from targets.diagnose.troubles import troubles
 from targets.errors import Refusal, Unmeasurable
+from targets.gate.gate import Given
 from targets.image_folder import SUFFIXES, class_folders
 from targets.measuring.bench import Bench
 from targets.progress import track
@@ -33,22 +34,10 @@ from targets.quantize.exchange import exchange
 from targets.quantize.images import spread
 from targets.runner.backends import backend
 from targets.runner.images import Images
-from targets.spec.contract import NOTHING, Contract, Said, contract_of
-from targets.spec.profile import Profile
+from targets.spec.contract import Contract, contract_of
 
 CALIBRATION, ASKED = 100, 8  # images that set the grid, and of these so many that are compared
 BAD = 10.0  # dB: the error has over a tenth of the signal's power
-
-
-@dataclass(frozen=True)
-class Order:
-    """A float file, images of its kind, and where its int8 file runs."""
-
-    model: Path
-    images: Path
-    profile: Profile
-    device: str = "local"
-    said: Said = NOTHING
 
 
 @dataclass(frozen=True)
@@ -60,38 +49,38 @@ class Distance:
     db: float
 
 
-def distances(order: Order) -> tuple[Explanation, list[Distance]]:
+def distances(given: Given) -> tuple[Explanation, list[Distance]]:
     """What runs in int8 of a file quantized with images, and how far each of its tensors is from float.
 
     Raises Refusal for a file that cannot be quantized, Unmeasurable for a runtime that shows no tensors.
     """
-    if order.profile.format != "onnx" or not backend(order.profile.backend).shows_tensors:
-        raise Unmeasurable(f"{order.profile.name}: its runtime shows no tensors on the way, only answers")
-    model = load(order.model)
-    contract = taken(model, order)
-    float_file, names = prepared(model, str(order.model))
-    with tempfile.TemporaryDirectory(prefix="retort-") as folder, open_device(order.device) as device:
+    if given.profile.format != "onnx" or not backend(given.profile.backend).shows_tensors:
+        raise Unmeasurable(f"{given.profile.name}: its runtime shows no tensors on the way, only answers")
+    model = load(given.model)
+    contract = taken(model, given)
+    float_file, names = prepared(model, str(given.model))
+    with tempfile.TemporaryDirectory(prefix="retort-") as folder, open_device(given.device) as device:
         work = Path(folder)
-        images = decoded(order.images, contract, work / "images.npy")
+        images = decoded(given.images, contract, work / "images.npy")
         found = histograms(float_file, names, one_by_one(images, len(images), "calibrate"), contract)
         grid_file = exchange(float_file, {name: one.scale(STEPS) for name, one in found.items()})
         np.save(work / "few.npy", np.load(work / "images.npy", mmap_mode="r")[:ASKED])
-        bench = Bench(device, order.profile, contract, work / "few.npy", work)
-        opened = exposed(in_place(grid_file, order.profile, bench.environment["cpu"]["features"]).model)
+        bench = Bench(device, given.profile, contract, work / "few.npy", work)
+        opened = exposed(in_place(grid_file, given.profile, bench.environment["cpu"]["features"]).model)
         onnx.save(opened, work / "opened.onnx")
         int8 = traced(bench, work / "opened.onnx")
         pairs = paired(float_file, opened)
         floats = answered(
             float_file, sorted(set(pairs.values())), one_by_one(images, ASKED, "compare"), contract
         )
-    explained = replace(of_grid(grid_file, order.profile), troubles=troubles(model, order.profile))
+    explained = replace(of_grid(grid_file, given.profile), troubles=troubles(model, given.profile))
     return explained, list(apart(float_file, opened, pairs, int8, floats))
 
 
-def taken(model: onnx.ModelProto, order: Order) -> Contract:
+def taken(model: onnx.ModelProto, given: Given) -> Contract:
     """Raises Refusal for a file that takes no images."""
     try:
-        return contract_of(model, str(order.model), order.said)
+        return contract_of(model, str(given.model), given.said)
     except Refusal as refusal:
         raise Refusal(f"{refusal}; or leave --images out: the file alone is explained") from None
 
@@ -147,7 +136,7 @@ def apart(
     int8: Tensors,
     floats: Tensors,
 ) -> Iterator[Distance]:
-    """The distances in the float file's order."""
+    """The distances in the float file's given."""
     read, makers = Graph(opened), {name: node for node in float_file.graph.node for name in node.output}
     order = {name: place for place, name in enumerate(makers)}
     for shown, name in sorted(pairs.items(), key=lambda pair: order[pair[1]]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
@@ -173,10 +174,11 @@ def check_values(where: str, layout: Layout, channels: Channels, said: Said) -> 
     for name, numbers in (("mean", said.mean), ("std", said.std)):
         if len(numbers) not in (0, count):
             raise Refusal(f"{where}: --{name} has {len(numbers)} numbers; images in {channels} want {count}")
-    normalised = bool(said.mean or said.std)
     if bool(said.mean) != bool(said.std):
         raise Refusal(f"{where}: --mean and --std go together; give 0 or 1 for what there is not")
-    if layout == "nhwc-uint8" and (normalised or said.range not in (None, "0..255")):
+    if not all(map(isfinite, said.mean + said.std)) or any(spread <= 0 for spread in said.std):
+        raise Refusal(f"{where}: --mean and --std are finite numbers, and a std is above 0")
+    if layout == "nhwc-uint8" and (said.mean or said.range not in (None, "0..255")):
         raise Refusal(f"{where}: takes uint8, which is 0..255 as it is; leave out --range, --mean and --std")
-    if normalised and said.range == "-1..1":
+    if said.mean and said.range == "-1..1":
         raise Refusal(f"{where}: --range=-1..1 is a mean and std of 0.5 already; leave out --mean and --std")

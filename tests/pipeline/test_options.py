@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
 import pytest
 
 from pipeline.cli.inputs import said_of
 from targets.errors import Refusal
+from targets.spec.contract import contract_of
 
 HALF = "0.5,0.5,0.5"
 
@@ -22,9 +27,12 @@ HALF = "0.5,0.5,0.5"
         ("0.5,0.5", HALF, "three numbers"),
     ],
 )
-def test_a_normalisation_that_is_none_is_refused(mean: str | None, std: str | None, said: str) -> None:
+def test_a_normalisation_that_is_none_is_refused(
+    mean: str | None, std: str | None, said: str, small_network: Callable[[str], Path]
+) -> None:
+    foreign = onnx.load(small_network("nchw-float32"))
     with pytest.raises(Refusal, match=said):
-        said_of(None, mean, std, None, None, None, None)
+        contract_of(foreign, "here", said_of(mean=mean, std=std))
 
 
 @pytest.mark.parametrize(
@@ -36,5 +44,5 @@ def test_a_normalisation_that_is_none_is_refused(mean: str | None, std: str | No
     ],
 )
 def test_both_or_neither_are_taken(mean: str | None, std: str | None, found: object) -> None:
-    said = said_of(None, mean, std, None, None, None, None)
+    said = said_of(mean=mean, std=std)
     assert (said.mean, said.std) == found

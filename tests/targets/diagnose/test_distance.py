@@ -11,8 +11,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from targets.diagnose.distance import Distance, Order, decibels, distances, first_bad
+from targets.diagnose.distance import Distance, decibels, distances, first_bad
 from targets.errors import Refusal, Unmeasurable
+from targets.gate.gate import Given
 from targets.spec.profile import read_profile
 
 Network = Callable[[str], Path]
@@ -33,7 +34,7 @@ def test_the_first_bad_one_is_the_first_and_not_the_worst() -> None:
 
 @pytest.mark.parametrize("target", ["cpu", "openvino", "rpi5"])
 def test_each_layer_is_near_float_on_each_runtime(target: str, network: Network, photos: Path) -> None:
-    found, apart = distances(Order(network("nchw-float32"), photos, read_profile(target)))
+    found, apart = distances(Given(network("nchw-float32"), photos, read_profile(target)))
     assert found.int8 == len(found.heavy) == 3
     shown = {one.kind for one in apart}
     assert {"Relu", "Gemm"} <= shown and all(one.db > 25 for one in apart)
@@ -51,7 +52,7 @@ def test_a_layer_that_int8_ruins_is_the_first_below_the_mark(network: Network, p
             values[:, 0] = 0
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     onnx.save(model, path)
-    _, apart = distances(Order(path, photos, read_profile("cpu")))
+    _, apart = distances(Given(path, photos, read_profile("cpu")))
     bad = first_bad(apart)
     assert bad is not None and apart.index(bad) < len(apart) - 1
     assert bad.db < 10 and {one.kind for one in apart[: apart.index(bad)]} <= {"Relu"}
@@ -59,11 +60,11 @@ def test_a_layer_that_int8_ruins_is_the_first_below_the_mark(network: Network, p
 
 def test_what_cannot_be_compared_is_refused(network: Network, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(Unmeasurable, match="shows no tensors on the way"):
-        distances(Order(network("nchw-float32"), photos, read_profile("jetson")))
+        distances(Given(network("nchw-float32"), photos, read_profile("jetson")))
     (tmp_path / "few").mkdir()
     (photos / "kind0" / "0.png").rename(tmp_path / "few" / "0.png")
     with pytest.raises(Refusal, match="1 images; at least 8"):
-        distances(Order(network("nchw-float32"), tmp_path / "few", read_profile("cpu")))
+        distances(Given(network("nchw-float32"), tmp_path / "few", read_profile("cpu")))
 
 
 def test_a_file_that_takes_no_images_is_pointed_to_the_way_without(photos: Path, tmp_path: Path) -> None:
@@ -72,4 +73,4 @@ def test_a_file_that_takes_no_images_is_pointed_to_the_way_without(photos: Path,
     net = Net(0)
     onnx.save(net.model(net.op("Identity", "images"), ["batch", 4, 8, 8]), tmp_path / "four.onnx")
     with pytest.raises(Refusal, match="leave --images out"):
-        distances(Order(tmp_path / "four.onnx", photos, read_profile("cpu")))
+        distances(Given(tmp_path / "four.onnx", photos, read_profile("cpu")))
