@@ -170,9 +170,9 @@ def export_settings(profile: Profile, form: str) -> dict[str, Any]:
 
 
 def taught_by(task: Distill) -> frozenset[str]:
-    """The entries of catalogues that a section names: its scheme, its losses, and networks among the arguments."""
-    named = (value if isinstance(value, list) else [value] for value in task.scheme.arguments.values())
-    networks = [catalogue_entries(one) for values in named for one in values if isinstance(one, str)]
+    """The entries of catalogues that a section names: its scheme, its losses, and networks in a list."""
+    lists = [value for value in task.scheme.arguments.values() if isinstance(value, list)]
+    networks = [catalogue_entries(one) for names in lists for one in names if isinstance(one, str)]
     return frozenset({task.scheme.name, *(loss.name for loss in task.losses)}).union(*networks)
 
 

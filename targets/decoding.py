@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from targets.image_folder import Decoding, LazyImages
+from targets.image_folder import Decoding, LazyImages, begin_array
 from targets.progress import Bar
 
 BLOCK = 64  # images
@@ -62,8 +62,7 @@ def kept_blocks(path: Path, notes: Path, shape: Sequence[int]) -> set[int]:
         pass  # there is none, or one that was not begun
     notes.unlink(missing_ok=True)
     with path.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
-        np.lib.format.write_array_header_1_0(file, header)
+        begin_array(file, tuple(shape))
         file.truncate(file.tell() + int(np.prod(shape)))
     return set()
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,8 +148,12 @@ def save_images(images: Iterable[Any], count: int, decoding: Decoding, path: Pat
 
     Written, not mapped: on a full disk a mapping would end the process without a word.
     """
-    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *decoding.shape)}
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
+        begin_array(file, (count, *decoding.shape))
         for image in images:
             file.write(decoding(image).tobytes())
+
+
+def begin_array(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    """What an .npy file of uint8 begins with; its numbers follow."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})

@@ -34,6 +34,10 @@ class Augmentation(Protocol):
     def cutmix(self) -> float: ...
 
 
+# Their names, as keys of a recipe.
+KEYS = tuple(name for name, value in vars(Augmentation).items() if isinstance(value, property))
+
+
 @dataclass(frozen=True)
 class Views:
     """Of N images."""
@@ -88,7 +92,7 @@ def draw(count: int, facts: Facts, settings: Augmentation, generator: torch.Gene
 def mixtures(
     count: int, sides: tuple[int, int], settings: Augmentation, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Which other image goes into each, and how much; where both ways are asked for, each image gets one of them."""
+    """For each image another one, and its share; with mixup and cutmix on, each image gets one of the two."""
     # Any image but itself; torch draws from a beta distribution with no generator of one's own.
     partners = (torch.arange(count) + torch.randint(1, count, (count,), generator=generator)) % count
     alphas = {"mixup": settings.mixup, "cutmix": settings.cutmix}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.compute.accelerator import PROCESSOR, spare
 from pipeline.data.augmentation import Augmentation, Views, augmented, draw, mix
-from pipeline.data.decoded import Decoded
+from pipeline.data.decoded import Decoded, Facts
 from targets.errors import Refusal
 
 
@@ -59,7 +59,7 @@ class Pixels:
         self.labels = torch.from_numpy(np.array(data.labels)).to(device)
         fits = data.images.nbytes <= spare(device)
         self.near = torch.from_numpy(np.array(data.images)).to(device) if fits else None
-        self.colour = (255 * torch.tensor(data.facts.mean)).round().to(torch.uint8).to(device)
+        self.colour = mean_colour(data.facts).to(device)
 
     def of(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """(N, H, W, C) uint8 and (N,) int64; the processor does not wait for a GPU."""
@@ -72,6 +72,11 @@ class Pixels:
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
+
+
+def mean_colour(facts: Facts) -> Tensor:
+    """Of a set's images, (C,) uint8: what covers a part of one."""
+    return (255 * torch.tensor(facts.mean)).round().to(torch.uint8)
 
 
 def training_batches(

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 # Threads that wait spin a moment and then sleep. On an idle machine a step takes a fifth less than without spinning;
 # on a busy one libgomp's own default, and much spinning, take up to ten times as long (benchmarks/LOG.md).
 PATIENT = {"GOMP_SPINCOUNT": "1000"}
-CLEARING_S = 5.0  # that a stage has to remove its temporary folders when it is told to end
+CLEARING_S = 5.0  # from SIGTERM to a stage's end: the time to remove its temporary folders
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def work(job: Work, resources: Resources) -> None:
             if said and together:  # the other ranks may wait for the one that refused
                 child.terminate()
             status = child.wait()
-        except BaseException:  # this process is told to end
+        except BaseException:  # a signal ends this process, and so the stage's
             end(child)
             raise
     if said:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -64,6 +64,12 @@ class Entry:
     cost: str = "none"  # what the method adds: parameters while training, passes through a network
     ramp: float = 0.0  # share of the training in which the weight rises from 0
     stop: float = 1.0  # share of the training after which the weight is 0
+
+
+def constant_logits(network: Callable[[Tensor], Sequence[Any]], images: Tensor) -> Tensor:
+    """What a network answers to images, (N, C), as a constant: no gradient goes through it."""
+    with torch.no_grad():
+        return full(network(images)[0])
 
 
 def full(x: Tensor) -> Tensor:

@@ -130,25 +130,27 @@ class Teacher(Network, Training):
         return Training(**{name: getattr(self, name) for name in Training.model_fields})
 
 
-class Loss(Section):
-    """A line of the objective; what a method takes beyond the weight is checked against its signature."""
+class Open(Section):
+    """A table whose further keys are hyper-parameters, which are checked against a signature."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: str
-    weight: float | None = None
-    ramp: float | None = Field(None, ge=0, le=1, description="share of the run in which the weight rises")
-    stop: float | None = Field(None, gt=0, le=1, description="share of the run after which the weight is 0")
 
     @property
     def arguments(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
 
 
-class SchemeLine(Section):
-    """Who learns from whom; what a scheme takes is checked against its signature."""
+class Loss(Open):
+    """A line of the objective; what a method takes beyond the weight is checked against its signature."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+    weight: float | None = None
+    ramp: float | None = Field(None, ge=0, le=1, description="share of the run in which the weight rises")
+    stop: float | None = Field(None, gt=0, le=1, description="share of the run after which the weight is 0")
+
+
+class SchemeLine(Open):
+    """Who learns from whom; what a scheme takes is checked against its signature."""
 
     name: str
 
@@ -156,10 +158,6 @@ class SchemeLine(Section):
     @classmethod
     def _short(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
 
 
 class Distill(Training):

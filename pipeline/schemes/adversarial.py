@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.data.batches import Batch
-from pipeline.losses.step import full
+from pipeline.losses.step import constant_logits, full
 from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import outputs
 from pipeline.recipe.schema import Optimiser
 from pipeline.schemes.base import Entry, Phase, Player, Scheme, Setup
 from pipeline.schemes.requirements import above_zero, one_teacher
-from pipeline.schemes.supervised import hard_loss
+from pipeline.schemes.supervised import label_term
 
 WIDTH = 128  # of the discriminator's two hidden layers
 # AdamW without weight decay is Adam; 2e-4 and 0.5: Radford et al. 2016, arXiv 1511.06434.
@@ -51,22 +51,17 @@ class Adversarial(Scheme):
     def phases(self, progress: float) -> list[Phase]:
         return [Phase(("discriminator",), self.tell), Phase(("student",), self.imitate)]
 
-    def target(self, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            return full(self.teacher(batch.images).logits)
-
     def tell(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        with torch.no_grad():
-            own = full(outputs(self.student(batch.images)).logits)
-        said = taken_for(full(self.judge(self.target(batch))), teacher=True)
+        own, target = (constant_logits(one, batch.images) for one in (self.student, self.teacher))
+        said = taken_for(full(self.judge(target)), teacher=True)
         return {"discriminator": said + taken_for(full(self.judge(own)), teacher=False)}
 
     def imitate(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         answers = outputs(self.student(batch.images))
         logits = full(answers.logits)
-        labels = self.recipe.label_weight * hard_loss(answers, batch, self.recipe.label_smoothing)
+        labels = label_term(answers, batch, self.recipe.label_weight, self.recipe.label_smoothing)
         deceived = taken_for(full(self.judge(logits)), teacher=True)
-        apart = (logits - self.target(batch)).abs().mean()
+        apart = (logits - constant_logits(self.teacher, batch.images)).abs().mean()
         return {"student": labels + self.weight * deceived + self.closeness * apart}
 
 

@@ -17,7 +17,7 @@ from pipeline.compute import distributed
 from pipeline.data.batches import Batch
 from pipeline.data.decoded import ImageShape
 from pipeline.losses.response import softened
-from pipeline.losses.step import full
+from pipeline.losses.step import constant_logits, full
 from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import outputs
 from pipeline.recipe.schema import Optimiser
@@ -92,8 +92,7 @@ class DataFree(Scheme):
         """What the generator minimises, of images that it has made."""
 
     def imitate(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        with torch.no_grad():
-            target = full(self.teacher(batch.images).logits)
+        target = constant_logits(self.teacher, batch.images)
         answer = full(outputs(self.student(batch.images)).logits)
         return {"student": softened(answer, target, self.temperature)}
 

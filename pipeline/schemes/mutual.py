@@ -13,7 +13,7 @@ from pipeline.losses.step import full
 from pipeline.models.tapped_model import outputs
 from pipeline.schemes.base import Entry, Phase, Player, Scheme, Setup
 from pipeline.schemes.requirements import above_zero, with_peers
-from pipeline.schemes.supervised import hard_loss
+from pipeline.schemes.supervised import label_term
 
 
 class Mutual(Scheme):
@@ -38,7 +38,7 @@ class Mutual(Scheme):
         for name, own in logits.items():
             others = [theirs.detach() for peer, theirs in logits.items() if peer != name]
             apart = torch.stack([softened(own, theirs, self.temperature) for theirs in others]).mean()
-            labels = self.recipe.label_weight * hard_loss(answers[name], batch, self.recipe.label_smoothing)
+            labels = label_term(answers[name], batch, self.recipe.label_weight, self.recipe.label_smoothing)
             losses[name] = labels + self.weight * apart
         return losses
 

@@ -15,7 +15,7 @@ from pipeline.losses import Term, bind_losses, modules_of, shapes
 from pipeline.losses.step import Step
 from pipeline.models.split_model import Parts
 from pipeline.schemes.base import TAUGHT, Entry, Phase, Player, Scheme, Setup
-from pipeline.schemes.supervised import hard_loss
+from pipeline.schemes.supervised import label_term
 from pipeline.schemes.teacher_cache import Replayed
 from targets.errors import Refusal
 
@@ -82,9 +82,7 @@ class Offline(Scheme):
         logits = student.logits.float()
         labels: Any = batch.labels if batch.mixed is None else Unclear()
         indices = batch.indices.to(logits.device, non_blocking=True)
-        total = logits.new_zeros(())
-        if self.label_weight:  # 0 · loss would still give gradients: zeros, which weight decay follows
-            total = self.label_weight * hard_loss(student, batch, self.smoothing)
+        total = label_term(student, batch, self.label_weight, self.smoothing)
         for guide, share in guides:
             networks = (self.student, guide.teacher)
             kept = partial(guide.replayed.answers, batch, guide.teacher) if guide.replayed else None

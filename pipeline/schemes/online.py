@@ -17,7 +17,7 @@ from pipeline.models.tapped_model import outputs
 from pipeline.schemes.base import Entry, Phase, Player, Scheme, Setup
 from pipeline.schemes.past_state import PastState
 from pipeline.schemes.requirements import above_zero, one_label, shares, with_peers
-from pipeline.schemes.supervised import hard_loss
+from pipeline.schemes.supervised import label_term
 from targets.errors import unknown
 
 
@@ -59,7 +59,7 @@ class Collaborative(Scheme):
         target = self.target(torch.stack([own.detach() for own in logits.values()]), batch.labels)
         losses = {}
         for name, own in logits.items():
-            labels = self.recipe.label_weight * hard_loss(answers[name], batch, self.recipe.label_smoothing)
+            labels = label_term(answers[name], batch, self.recipe.label_weight, self.recipe.label_smoothing)
             losses[name] = labels + self.weight * softened(own, target, self.temperature)
         return losses
 
@@ -114,7 +114,7 @@ class Codistillation(Scheme):
         self.number += 1
         answers = {name: outputs(player.network(batch.images)) for name, player in self.players.items()}
         losses = {
-            name: self.recipe.label_weight * hard_loss(answer, batch, self.recipe.label_smoothing)
+            name: label_term(answer, batch, self.recipe.label_weight, self.recipe.label_smoothing)
             for name, answer in answers.items()
         }
         if progress >= self.burn_in:

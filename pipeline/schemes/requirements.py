@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.data.augmentation import KEYS
 from pipeline.models.split_model import Parts
 from pipeline.schemes.base import Player, Setup
 from targets.errors import Refusal
 
-# The keys that say how an image of the set is shown, and how sure its label is.
-SHOWING = (
-    "label_smoothing",
-    "cutout",
-    "mixup",
-    "cutmix",
-    "crop_scale",
-    "jitter",
-    "trivialaugment",
-    "erasing",
-)
+# The keys that say how sure a label is, and how an image of the set is shown.
+SHOWING = ("label_smoothing", *KEYS)
 
 
 def above_zero(setup: Setup, scheme: str, **numbers: float) -> None:

@@ -16,12 +16,12 @@ from torch.nn import functional as F
 
 from pipeline.data.batches import Batch
 from pipeline.losses.response import divergence, softened
-from pipeline.losses.step import full
+from pipeline.losses.step import constant_logits, full
 from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import outputs
 from pipeline.schemes.base import Entry, Phase, Player, Scheme, Setup, held
 from pipeline.schemes.requirements import above_zero, one_label, one_teacher
-from pipeline.schemes.supervised import hard_loss
+from pipeline.schemes.supervised import label_term
 from targets.errors import Refusal
 
 
@@ -76,10 +76,6 @@ class Robust(Scheme):
     def phases(self, progress: float) -> list[Phase]:
         return [Phase(("student",), self.losses)]
 
-    def target(self, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            return full(self.teacher(batch.images).logits)
-
     @abstractmethod
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The student's, on the images and on the changed ones."""
@@ -97,11 +93,11 @@ class Ard(Robust):
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         wrong = partial(F.cross_entropy, target=batch.labels)
         changed = self.attack(self.student, batch.images, wrong, generator)
-        answer = full(outputs(self.student(changed)).logits)
-        total = self.weight * softened(answer, self.target(batch), self.temperature)
+        answer, target = full(self.student(changed)[0]), constant_logits(self.teacher, batch.images)
+        total = self.weight * softened(answer, target, self.temperature)
         if self.recipe.label_weight:
             plain = outputs(self.student(batch.images))
-            total = total + self.recipe.label_weight * hard_loss(plain, batch, self.recipe.label_smoothing)
+            total = total + label_term(plain, batch, self.recipe.label_weight, self.recipe.label_smoothing)
         return {"student": total}
 
 
@@ -113,7 +109,7 @@ class Rslad(Robust):
         self.share = share
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        target = self.target(batch)
+        target = constant_logits(self.teacher, batch.images)
 
         def wrong(logits: Tensor) -> Tensor:
             return divergence(logits, target).mean()

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.data.augmentation import augmented, draw
-from pipeline.data.batches import Batch, fetch, to_unit
+from pipeline.data.batches import Batch, fetch, mean_colour, to_unit
 from pipeline.losses.response import divergence, softened
 from pipeline.losses.step import full
 from pipeline.models.tapped_model import Outputs, outputs
 from pipeline.schemes.base import Entry, Phase, Player, Scheme, Setup
 from pipeline.schemes.past_state import PastState
 from pipeline.schemes.requirements import above_zero, one_label, shares
-from pipeline.schemes.supervised import hard_loss
+from pipeline.schemes.supervised import label_term
 from targets.errors import Refusal
 
 Term = Callable[[Outputs, Batch, torch.Generator], Tensor]
@@ -37,7 +37,7 @@ class OwnAnswers(Scheme):
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         answers = outputs(self.players["student"].network(batch.images))
-        labels = self.recipe.label_weight * hard_loss(answers, batch, self.recipe.label_smoothing)
+        labels = label_term(answers, batch, self.recipe.label_weight, self.recipe.label_smoothing)
         return {"student": labels + self.weight * self.term(answers, batch, generator)}
 
 
@@ -104,7 +104,7 @@ class TwoViews(OwnAnswers):
         self.data = setup.data
 
     def source(self, images: Iterator[Batch]) -> Iterator[Batch]:
-        colour = (255 * torch.tensor(self.data.facts.mean)).round().to(torch.uint8)
+        colour = mean_colour(self.data.facts)
         for batch in images:
             device, count = batch.images.device, len(batch.labels)
             drawn = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
@@ -159,7 +159,7 @@ class Snapshots(Scheme):
             self.past.take()
             self.cycle = cycle
         answers = outputs(self.players["student"].network(batch.images))
-        total = self.recipe.label_weight * hard_loss(answers, batch, self.recipe.label_smoothing)
+        total = label_term(answers, batch, self.recipe.label_weight, self.recipe.label_smoothing)
         if cycle:
             target = self.past.logits(batch.images)
             total = total + self.weight * softened(full(answers.logits), target, self.temperature)

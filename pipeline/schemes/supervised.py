@@ -29,6 +29,13 @@ class Supervised(Scheme):
         return {"student": hard_loss(answers, batch, self.smoothing)}
 
 
+def label_term(answers: Outputs, batch: Batch, weight: float, smoothing: float) -> Tensor:
+    """weight · the loss of the labels; at 0 it has no gradient, where one of zeros would let weight decay act."""
+    if not weight:
+        return torch.zeros((), device=answers.logits.device)
+    return weight * hard_loss(answers, batch, smoothing)
+
+
 def hard_loss(answers: Outputs, batch: Batch, smoothing: float) -> Tensor:
     """Cross-entropy with the labels, and that of auxiliary heads with its weight."""
     total = label_loss(answers.logits.float(), batch, smoothing)

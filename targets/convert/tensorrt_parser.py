@@ -30,7 +30,7 @@ def second_opinion(path: Path) -> list[str] | None:
         return None
     with tempfile.TemporaryDirectory(prefix="retort-") as folder:
         answer = Path(folder) / "answer.json"
-        # -P: not the module of that name that lies where the user stands.
+        # -P: a module of that name in the current folder is not imported.
         paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])
         done = subprocess.run(
             [sys.executable, "-P", "-m", "targets.convert.tensorrt_parser", str(path), str(answer)],

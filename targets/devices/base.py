@@ -109,7 +109,7 @@ class Local(RunnerFolder):
         ) as runner:
             try:
                 said = runner.communicate()[1]
-            except BaseException:  # this process is told to end
+            except BaseException:  # a signal ends this process, and so the runner's
                 os.killpg(runner.pid, signal.SIGKILL)
                 raise
         return runner.returncode, said

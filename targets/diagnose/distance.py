@@ -26,12 +26,11 @@ from targets.diagnose.layers import Tensors, exposed, traced
 from targets.diagnose.troubles import troubles
 from targets.errors import Refusal, Unmeasurable
 from targets.gate.gate import Given
-from targets.image_folder import SUFFIXES, class_folders
 from targets.measuring.bench import Bench
 from targets.progress import track
 from targets.quantize.calibrate import histograms, session
 from targets.quantize.exchange import exchange
-from targets.quantize.images import spread
+from targets.quantize.images import any_images, spread
 from targets.runner.backends import backend
 from targets.runner.images import Images
 from targets.spec.contract import Contract, contract_of
@@ -87,8 +86,7 @@ def taken(model: onnx.ModelProto, given: Given) -> Contract:
 
 def decoded(folder: Path, contract: Contract, to: Path) -> Images:
     """Images of a folder, or of its class folders, evenly chosen. Raises Refusal for too few."""
-    entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    paths = [one for one in entries if one.suffix.lower() in SUFFIXES] or class_folders(folder)[0]
+    paths, _ = any_images(folder)
     if len(paths) < ASKED:
         raise Refusal(f"{folder}: {len(paths)} images; at least {ASKED} are needed to set a grid")
     chosen = [paths[index] for index in spread(len(paths), min(CALIBRATION, len(paths)))]

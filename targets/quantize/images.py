@@ -55,13 +55,18 @@ def found_images(
     model: onnx.ModelProto, contract: Contract, folder: Path
 ) -> tuple[list[Path], Labels | None, tuple[str, ...]]:
     """Images in class folders with their labels, or images of one folder without any."""
-    entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    flat = [path for path in entries if path.suffix.lower() in SUFFIXES]
-    if flat:
-        return flat, None, ()
-    paths, folders = class_folders(folder)
+    paths, folders = any_images(folder)
+    if not folders:
+        return paths, None, ()
     classes = check_classes(model, contract, folders, folder)
     return paths, np.array([classes.index(path.parent.name) for path in paths]), classes
+
+
+def any_images(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """The images of a folder; or, where none lies in it, those of its class folders, and their names."""
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    flat = [path for path in entries if path.suffix.lower() in SUFFIXES]
+    return (flat, ()) if flat else class_folders(folder)
 
 
 def spread(count: int, chosen: int) -> NDArray[np.int64]:

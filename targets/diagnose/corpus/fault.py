@@ -38,7 +38,7 @@ class Fault:
     tolerance: float = 1e-4
     apart: str = ""
     look: Literal["answers", "kernels", "tensorrt"] = "answers"
-    runtimes: tuple[str, ...] = ()  # that it is asked of; empty: every one
+    runtimes: tuple[str, ...] = ()  # that run the graph; empty: all of them
     refuses: bool = False  # the fault is that the runtime does not take the graph
     rule: str = ""  # of the linter
     version: str = "10.3"  # of TensorRT

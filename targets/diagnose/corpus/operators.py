@@ -79,6 +79,18 @@ SMALL = np.arange(1, 10, dtype=np.float32).reshape(1, 1, 3, 3)
 POOL = """AveragePool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1], ceil_mode = 1,
     count_include_pad = 1>"""
 
+
+def doubled(pad: str, wrong: str, source: str, crop: slice) -> Fault:
+    """A transposed convolution to twice the size; what is beyond it is cut off on one side."""
+    model = graph(
+        "(float[1,1,3,3] x) => (float[1,1,6,6] y) { "
+        f'y = ConvTranspose <auto_pad = "SAME_{pad}", strides = [2, 2]> (x, w) }}',
+        w=KERNEL,
+    )
+    expected = lambda arrays: transposed(arrays, crop)
+    return Fault(wrong, source, JUDGED, model, {"x": SMALL}, expected, found=transposed_same)
+
+
 OPERATORS = {
     "average-pool-behind-the-end": Fault(
         "AveragePool with ceil_mode divides by cells that are behind the end",
@@ -205,31 +217,17 @@ OPERATORS = {
         {"x": np.arange(2, 6, dtype=np.float32).reshape(1, 1, 2, 2)},
         found=transposed_same,
     ),
-    "transposed-same-upper": Fault(
+    "transposed-same-upper": doubled(
+        "UPPER",
         "ConvTranspose cuts an odd border at the wrong side for SAME_UPPER",
         "microsoft/onnxruntime#9370",
-        JUDGED,
-        graph(
-            "(float[1,1,3,3] x) => (float[1,1,6,6] y) { "
-            'y = ConvTranspose <auto_pad = "SAME_UPPER", strides = [2, 2]> (x, w) }',
-            w=KERNEL,
-        ),
-        {"x": SMALL},
-        lambda arrays: transposed(arrays, slice(0, 6)),
-        found=transposed_same,
+        slice(0, 6),
     ),
-    "transposed-same-lower": Fault(
+    "transposed-same-lower": doubled(
+        "LOWER",
         "ConvTranspose with auto_pad: OpenVINO's map had another shape",
         "openvinotoolkit/openvino#32608",
-        JUDGED,
-        graph(
-            "(float[1,1,3,3] x) => (float[1,1,6,6] y) { "
-            'y = ConvTranspose <auto_pad = "SAME_LOWER", strides = [2, 2]> (x, w) }',
-            w=KERNEL,
-        ),
-        {"x": SMALL},
-        lambda arrays: transposed(arrays, slice(1, 7)),
-        found=transposed_same,
+        slice(1, 7),
     ),
     "transposed-dilated": Fault(
         "ConvTranspose with strides and dilations gives a smaller map than the formula",

@@ -14,6 +14,14 @@ generator = np.random.default_rng(0)
 PAIR = "q = QuantizeLinear(x, s, z) f = DequantizeLinear(q, s, z)"
 BACK = "p = QuantizeLinear(r, t, o) y = DequantizeLinear(p, t, o)"
 
+
+def before_one(step: str, wrong: str, source: str, remedy: str) -> Fault:
+    """A step that changes nothing, then a product with a 1 that is folded and a sum with 0."""
+    text = f"(float[4] x) => (float[4] y) {{ m = {step} o = Div(one, one) w = Mul(m, o) y = Add(w, zero) }}"
+    model, inputs = graph(text, one=f32(1), zero=f32(0)), {"x": f32(1, 2, 3, 4)}
+    return Fault(wrong, source, remedy, model, inputs, lambda arrays: arrays["x"], refuses=True)
+
+
 OPTIMISER = {
     "gemm-alpha": Fault(
         "a Gemm between pairs multiplies its bias by alpha too",
@@ -127,47 +135,23 @@ OPTIMISER = {
         runtimes=("onnxruntime",),
         apart="it has no operators of com.microsoft",
     ),
-    "identity-before-one": Fault(
+    "identity-before-one": before_one(
+        "Identity(x)",
         "a file with Identity, then a product with a folded 1, is refused once it is optimised",
         "microsoft/onnxruntime#32413",
         "the file is built for each target before it is judged; what a runtime refuses is said",
-        graph(
-            """(float[4] x) => (float[4] y) {
-            m = Identity(x) o = Div(one, one) w = Mul(m, o) y = Add(w, zero) }""",
-            one=f32(1),
-            zero=f32(0),
-        ),
-        {"x": f32(1, 2, 3, 4)},
-        lambda arrays: arrays["x"],
-        refuses=True,
     ),
-    "cast-before-one": Fault(
+    "cast-before-one": before_one(
+        "Cast <to = 1> (x)",
         "the same with a Cast to the type that the tensor has",
         "microsoft/onnxruntime#32416",
         "as identity-before-one",
-        graph(
-            """(float[4] x) => (float[4] y) {
-            m = Cast <to = 1> (x) o = Div(one, one) w = Mul(m, o) y = Add(w, zero) }""",
-            one=f32(1),
-            zero=f32(0),
-        ),
-        {"x": f32(1, 2, 3, 4)},
-        lambda arrays: arrays["x"],
-        refuses=True,
     ),
-    "dropout-before-one": Fault(
+    "dropout-before-one": before_one(
+        "Dropout(x)",
         "the same with a Dropout, which exporters leave in",
         "microsoft/onnxruntime#32414",
         "as identity-before-one",
-        graph(
-            """(float[4] x) => (float[4] y) {
-            m = Dropout(x) o = Div(one, one) w = Mul(m, o) y = Add(w, zero) }""",
-            one=f32(1),
-            zero=f32(0),
-        ),
-        {"x": f32(1, 2, 3, 4)},
-        lambda arrays: arrays["x"],
-        refuses=True,
     ),
     "negative-scale-pool": Fault(
         "a MaxPool between pairs of a negative scale becomes a minimum",

@@ -100,28 +100,6 @@ def test_an_entry_says_what_a_user_must_know(name: str) -> None:
     assert len(inspect.getdoc(entry.make) or "") > 40
 
 
-# A section, whether there is a teacher, and what the refusal says.
-WRONG: list[tuple[dict[str, Any], bool, str]] = [
-    ({"scheme": "ofline"}, True, "did you mean 'offline'"),
-    ({"scheme": {"name": "mutual", "peer": 2}}, True, "did you mean 'peers'"),
-    ({"scheme": {"name": "mutual", "peers": "resnet8"}}, True, "must be Sequence"),
-    ({"scheme": {"name": "mutual", "weight": True}}, True, "must be float"),
-    ({"scheme": {"name": "mutual", "peers": []}}, True, "name a network"),
-    ({"scheme": "mutual", "loss": [{"name": "kd"}]}, True, "mutual does not read distill.loss; drop it"),
-    ({"scheme": "mutual", "replay": 2}, True, "mutual does not read distill.replay; drop it"),
-    ({"loss": [{"name": "kd"}]}, False, "kd learns from a teacher; give"),
-]
-
-
-@pytest.mark.parametrize(("section", "taught", "said"), WRONG)
-def test_what_cannot_be_taught_is_refused(
-    section: dict[str, Any], taught: bool, said: str, data: Decoded, tmp_path: Path
-) -> None:
-    with pytest.raises(Refusal, match="distill") as caught:
-        build(setup(data, tmp_path, section, taught=taught))
-    assert said in str(caught.value)
-
-
 def test_a_peer_of_a_trained_student_is_its_copy_in_float(data: Decoded, tmp_path: Path) -> None:
     given = setup(data, tmp_path, {"scheme": "mutual"}, "grid")
     peer = build(given).players["peer 1"].network

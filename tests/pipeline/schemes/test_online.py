@@ -23,7 +23,6 @@ from pipeline.training import loop
 from support import tiny, toys
 from support.restated import descend, divergence, entropy, furthest, log_shares
 from support.tiny import one_thread  # noqa: F401  (for every test here)
-from targets.errors import Refusal
 
 SETTINGS = tiny.training(epochs=1)
 
@@ -135,22 +134,3 @@ def test_old_copies_are_kept_with_the_training(data: Decoded, tmp_path: Path) ->
     loop.fit(again, data, tiny.training(epochs=2), tmp_path, "cut")
     for one, other in zip(players(taught), players(again), strict=True):
         assert tiny.same(tiny.state(one), tiny.state(other)) == []
-
-
-@pytest.mark.parametrize(
-    ("line", "section", "said"),
-    [
-        ({"name": "kdcl", "target": "nave"}, {}, "did you mean 'naive'"),
-        ({"name": "kdcl", "temperature": 0}, {}, "kdcl.temperature must be above 0, not 0"),
-        ({"name": "kdcl", "peers": []}, {}, "kdcl.peers is empty"),
-        ({"name": "kdcl"}, {"mixup": 0.2}, "distill.mixup, cutmix: a mixed image has two labels"),
-        ({"name": "codistillation", "every": 0}, {}, "codistillation.every must be above 0, not 0"),
-        ({"name": "codistillation", "burn_in": 1}, {}, "burn_in must be at least 0 and below 1, not 1"),
-    ],
-)
-def test_what_cannot_be_taught_is_refused(
-    line: dict[str, Any], section: dict[str, Any], said: str, data: Decoded, tmp_path: Path
-) -> None:
-    with pytest.raises(Refusal, match="distill") as caught:
-        scheme(data, tmp_path, line, **section)
-    assert said in str(caught.value)

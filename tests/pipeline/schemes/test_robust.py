@@ -22,7 +22,6 @@ from pipeline.training import loop
 from support import tiny, toys
 from support.restated import descend, divergence, entropy, furthest
 from support.tiny import one_thread  # noqa: F401  (for every test here)
-from targets.errors import Refusal
 
 SETTINGS = tiny.training(epochs=1)
 ATTACK = {"reach": 0.1, "stride": 0.04, "steps": 4}
@@ -91,22 +90,3 @@ def test_an_attack_stays_in_reach_raises_the_loss_and_leaves_the_network_as_it_w
     noise = (images + 0.05 * torch.randn(images.shape).sign()).clamp(0, 1)
     there, near = (float(loss(network(x)[0]).detach()) for x in (found, noise))
     assert there > near
-
-
-@pytest.mark.parametrize(
-    ("line", "section", "said"),
-    [
-        ({"name": "ard"}, {"teachers": 0}, "ard learns from a teacher; give [teacher]"),
-        ({"name": "rslad"}, {"teachers": 2}, "rslad has one teacher, not 2"),
-        ({"name": "ard", "steps": 0}, {}, "ard.steps must be above 0, not 0"),
-        ({"name": "ard"}, {"mixup": 0.2}, "ard looks at one; drop them"),
-        ({"name": "rslad", "share": 1.5}, {}, "rslad.share must be in 0..1, not 1.5"),
-        ({"name": "rslad"}, {"label_weight": 0.5}, "rslad does not read distill.label_weight"),
-    ],
-)
-def test_what_cannot_be_taught_is_refused(
-    line: dict[str, Any], section: dict[str, Any], said: str, data: Decoded, tmp_path: Path
-) -> None:
-    with pytest.raises(Refusal, match="distill") as caught:
-        scheme(data, tmp_path, line, **section)
-    assert said in str(caught.value)

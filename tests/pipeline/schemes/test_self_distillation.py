@@ -22,7 +22,6 @@ from pipeline.training import loop
 from support import tiny, toys
 from support.restated import descend, divergence, entropy, furthest, log_shares
 from support.tiny import one_thread  # noqa: F401  (for every test here)
-from targets.errors import Refusal
 
 SETTINGS = tiny.training(epochs=1)
 
@@ -159,22 +158,3 @@ def test_within_a_cycle_the_teacher_stays(data: Decoded, tmp_path: Path) -> None
     fresh = tiny.losses(again, batch, 0.5)["student"].item()
     assert moved > before
     assert moved > fresh, "only a copy that is taken anew agrees with the student"
-
-
-@pytest.mark.parametrize(
-    ("line", "section", "said"),
-    [
-        ({"name": "cs-kd"}, {"cutmix": 1.0}, "cs-kd looks at one; drop them"),
-        ({"name": "ddgsd"}, {"mixup": 1.0}, "ddgsd looks at one; drop them"),
-        ({"name": "bake", "omega": 1.0}, {}, "bake.omega must be at least 0 and below 1, not 1"),
-        ({"name": "bake", "temperature": -1}, {}, "bake.temperature must be above 0, not -1"),
-        ({"name": "snapshot", "cycles": 1}, {}, "snapshot.cycles must be at least 2, not 1"),
-        ({"name": "snapshot"}, {"replay": 3}, "snapshot does not read distill.replay"),
-    ],
-)
-def test_what_cannot_be_taught_is_refused(
-    line: dict[str, Any], section: dict[str, Any], said: str, data: Decoded, tmp_path: Path
-) -> None:
-    with pytest.raises(Refusal, match="distill") as caught:
-        scheme(data, tmp_path, line, **section)
-    assert said in str(caught.value)

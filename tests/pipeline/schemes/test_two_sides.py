@@ -24,7 +24,6 @@ from pipeline.training import loop
 from support import tiny, toys
 from support.restated import divergence, entropy, furthest, log_shares, set_rate
 from support.tiny import one_thread  # noqa: F401  (for every test here)
-from targets.errors import Refusal
 
 SETTINGS, STEPS, BATCH, NOISE = tiny.training(epochs=1), 3, 8, 5
 SGD = {"momentum": SETTINGS.momentum, "weight_decay": SETTINGS.weight_decay}
@@ -138,24 +137,3 @@ def test_a_generator_makes_images_of_any_shape(shape: tuple[int, int, int]) -> N
     assert images.shape == (4, *shape)
     assert images.min().item() >= 0 and images.max().item() <= 1
     assert images.std().item() > 0.05
-
-
-@pytest.mark.parametrize(
-    ("line", "section", "said"),
-    [
-        ({"name": "adversarial"}, {"teachers": 0}, "adversarial learns from a teacher; give [teacher]"),
-        ({"name": "adversarial", "weight": 0}, {}, "adversarial.weight must be above 0, not 0"),
-        ({"name": "zskt", "every": 0}, {}, "zskt.every must be above 0, not 0"),
-        ({"name": "zskt"}, {"teachers": 2}, "zskt has one teacher, not 2"),
-        ({"name": "dafl", "noise": 0}, {}, "dafl.noise must be above 0, not 0"),
-        ({"name": "zskt"}, {"cutout": 4}, "distill.cutout: zskt makes its images itself; drop it"),
-        ({"name": "dafl"}, {"label_smoothing": 0.1}, "label_smoothing: dafl makes its images itself"),
-        ({"name": "dafl"}, {"label_weight": 0.5}, "dafl does not read distill.label_weight"),
-    ],
-)
-def test_what_cannot_be_taught_is_refused(
-    line: dict[str, Any], section: dict[str, Any], said: str, data: Decoded, tmp_path: Path
-) -> None:
-    with pytest.raises(Refusal, match="distill") as caught:
-        scheme(data, tmp_path, line, **section)
-    assert said in str(caught.value)
