@@ -38,8 +38,10 @@ from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import Model, Outputs
 from pipeline.recipe.schema import Distill, Training
 from pipeline.schemes.base import Setup
+from pipeline.schemes.labels import Labels
 from pipeline.schemes.offline import offline
 from pipeline.schemes.supervised import Supervised
+from pipeline.tasks import TASKS
 from pipeline.training import loop
 from targets.errors import Refusal, first_line
 from targets.image_folder import Decoding
@@ -191,7 +193,9 @@ def teach(protocol: Protocol, source: Images, folder: Path) -> dict[str, Any]:
         torch.manual_seed(0)
         data, model = take(source, protocol.classes, None), network(protocol.teacher, protocol.classes)
         settings = Training(**protocol.training(protocol.teacher_epochs, 0))
-        run = loop.Run(Supervised(model, 0.0), data, settings, folder / "teacher.pt")
+        run = loop.Run(
+            Supervised(model, Labels(TASKS["classification"], 0.0)), data, settings, folder / "teacher.pt"
+        )
         with Bar("teacher", settings.epochs) as bar:
             for epoch in range(settings.epochs):
                 run.epoch(epoch, "teacher")

@@ -97,7 +97,7 @@ def read_test_set(folder: Path) -> tuple[TestSet, list[dict[str, Any]]]:
     names = [name for name in (*teacher_names(facts), "student", "pruned") if name in facts]
     logits = {name: np.load(folder / f"{name}.npy") for name in names}
     references = {name: logits[name] for name in ("teacher",) if name in logits}
-    test_set = TestSet(np.load(folder / "labels.npy"), tuple(facts["classes"]), references)
+    test_set = TestSet(np.load(folder / "labels.npy"), tuple(facts["classes"]), references, facts["task"])
     return test_set, [network_table(name, facts[name], logits[name], test_set) for name in names]
 
 

@@ -99,9 +99,12 @@ def first_stages(recipe: Recipe, folder: Path, known: Path) -> tuple[Stage, Stag
     """The images, the check of the whole recipe, the teachers and the student."""
     images, own = outside_data(recipe, folder, known), outside_network(recipe.student, folder)
     outside = {name: outside_network(section, folder) for name, section in recipe.all_teachers.items()}
+    task = recipe.data.task
     data = Stage("decode", images.settings, {}, images.inputs, images.uses, images.packages)
     teachers = {
-        name: Stage("teach", one.settings, {"data": data}, one.inputs, one.uses, one.packages, trains=True)
+        name: Stage(
+            "teach", one.settings, {"data": data}, one.inputs, one.uses | {task}, one.packages, trains=True
+        )
         for name, one in outside.items()
     }
     settings = {"student": own.settings, "distill": recipe.distill.model_dump(mode="json")}
@@ -110,7 +113,9 @@ def first_stages(recipe: Recipe, folder: Path, known: Path) -> tuple[Stage, Stag
         settings,
         {"data": data, **teachers},
         own.inputs,
-        own.uses.union({"drop", "fold"}, taught_by(recipe.distill), *(one.uses for one in outside.values())),
+        own.uses.union(
+            {"drop", "fold", task}, taught_by(recipe.distill), *(one.uses for one in outside.values())
+        ),
         own.packages.union(*(one.packages for one in outside.values())),
         trains=True,
     )
@@ -124,8 +129,8 @@ def check_stage(recipe: Recipe, data: Stage, sections: Mapping[str, Outside]) ->
     settings["teachers"] = [
         one.settings for name, one in sections.items() if name not in ("student", "teacher")
     ]
-    tasks = [task for task in (recipe.distill, recipe.quantize, recipe.prune) if task is not None]
-    uses = [taught_by(task) for task in tasks]
+    trainings = [one for one in (recipe.distill, recipe.quantize, recipe.prune) if one is not None]
+    uses = [frozenset({recipe.data.task}), *map(taught_by, trainings)]
     if recipe.prune is not None:
         uses.append(frozenset({recipe.prune.criterion}))
     return Stage(
@@ -198,7 +203,7 @@ def outside_data(recipe: Recipe, folder: Path, known: Path) -> Outside:
     if section.folder is not None:
         inputs["folder"] = Input(section.folder, folder_digest(section.folder, known))
         settings["folder"] = "folder"
-    uses = frozenset({section.name or ""})
+    uses = frozenset({section.name or "", section.task})
     first = recipe.teacher or recipe.student
     weights = brought(first.network, first.arguments)
     if section.name is None and weights is not None:  # a set of the catalogue has a size of its own

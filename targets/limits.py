@@ -17,9 +17,14 @@ from targets.budgets.budget import Bounds, Budget, Kind
 from targets.budgets.cost import COST
 from targets.budgets.latency import LATENCY
 from targets.errors import Refusal, explain, nearest, unknown
-from targets.tasks.classification import CLASSIFICATION
+from targets.tasks import TASKS, task_of
+from targets.tasks.answers import ANSWERS
 
-BUDGETS: dict[str, Budget] = {row.name: row for row in (*CLASSIFICATION, *LATENCY, *COST)}
+OF_TASKS = {row.name: (task.name, row) for task in TASKS.values() for row in task.budgets}
+BUDGETS: dict[str, Budget] = {
+    **{name: row for name, (_, row) in OF_TASKS.items()},
+    **{row.name: row for row in (*ANSWERS, *LATENCY, *COST)},
+}
 
 
 class Budgets(RootModel[dict[str, float]]):
@@ -64,6 +69,15 @@ def checked(given: Mapping[str, Any]) -> dict[str, float]:
     if wrong:
         raise ValidationError.from_exception_data("Budgets", wrong)
     return {name: limits[name] for name in BUDGETS if name in limits}
+
+
+def check_task(name: str, budgets: Budgets) -> None:
+    """Raises Refusal for a task that there is not, and for budgets of another task."""
+    task_of(name, "data.task")
+    for budget in budgets.root:
+        owner, _ = OF_TASKS.get(budget, (name, None))
+        if owner != name:
+            raise Refusal(f"budgets.{budget}: it is of {owner}; these images are for {name}")
 
 
 def number(row: Budget, limit: object) -> float:

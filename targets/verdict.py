@@ -15,8 +15,9 @@ from targets.errors import FAILED, PASSED, UNDECIDED
 from targets.limits import BUDGETS, Budgets
 from targets.measuring.candidate import Measurement
 from targets.stats.intervals import LOOK_LEVEL, Estimate, ratio
-from targets.stats.paired import paired_drop
-from targets.tasks.classification import discordant_pairs, not_finite_line
+from targets.tasks import TASKS
+from targets.tasks.answers import not_finite_line
+from targets.tasks.task import estimate_drop
 
 # Of plain float's latency: one that is surely above it is not timed on to learn whether it is a little faster.
 WORTHWHILE = 0.97
@@ -94,15 +95,15 @@ def answer_lines(budgets: Budgets, evidence: Evidence) -> list[Line]:
 def without_twins(good: list[str], found: Mapping[str, Measured], test_set: TestSet) -> list[str]:
     """Of a network's calibrated and its trained int8, which are equally fast, one may ship.
 
-    That is the trained one, unless its answers are surely worse than the calibrated one's (exact paired test).
+    That is the trained one, unless its answers are surely worse than the calibrated one's (paired test).
     """
-    dropped = set()
+    dropped, task = set(), TASKS[test_set.task]
     for one in good:
         for other in good:
             mine, theirs = found[one], found[other]
             if mine.network == theirs.network and (mine.method, theirs.method) == ("qat", "ptq"):
-                lost, won = discordant_pairs(mine.logits, theirs.logits, test_set)
-                worse = paired_drop(lost, won, len(test_set.labels)).low > 0
+                records = [task.records(one.logits, test_set.labels) for one in (mine, theirs)]
+                worse = estimate_drop(task, *records).low > 0
                 dropped.add(one if worse else other)
     return [name for name in good if name not in dropped]
 

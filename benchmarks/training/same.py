@@ -29,8 +29,10 @@ from pipeline.plan import plan
 from pipeline.recipe.read import read_recipe
 from pipeline.recipe.schema import Distill, Training
 from pipeline.schemes.base import Setup
+from pipeline.schemes.labels import Labels
 from pipeline.schemes.offline import offline
 from pipeline.schemes.supervised import Supervised
+from pipeline.tasks import TASKS
 from pipeline.training import loop
 from targets.progress import Bar
 from targets.spec.profile import read_profile
@@ -119,7 +121,13 @@ def prepare(folder: Path, epochs: int) -> tuple[Decoded, Model]:
     data = decoded.read(folder / "set")
     torch.manual_seed(0)
     teacher = network("resnet20", data)
-    loop.fit(Supervised(teacher, 0.0), data, Training(epochs=epochs), folder, "teacher")
+    loop.fit(
+        Supervised(teacher, Labels(TASKS["classification"], 0.0)),
+        data,
+        Training(epochs=epochs),
+        folder,
+        "teacher",
+    )
     save_file(checkpoint.tensors_of(teacher), folder / "teacher.safetensors")
     return data, teacher
 

@@ -30,6 +30,7 @@ from pipeline.pruning.channels import resize
 from pipeline.quantization.ptq import prepare
 from pipeline.recipe.recipe import teacher_names
 from pipeline.recipe.schema import Network
+from pipeline.tasks import TASKS
 from pipeline.user_code import only_reading
 from targets.errors import Refusal, unknown
 
@@ -40,7 +41,7 @@ class Checkpoint:
 
     network: str
     arguments: dict[str, Any]
-    classes: int
+    classes: int  # or how many numbers else it answers with, to an image
     shape: ImageShape
     mean: Sequence[float]
     std: Sequence[float]
@@ -85,13 +86,14 @@ class Begun:
 
 def begin(section: Network, facts: Facts, inputs: Mapping[str, Path], where: str) -> Begun:
     """A recipe's network, with its given weights or fresh ones, checked against the data. Raises Refusal."""
-    classes, files = len(facts.classes), code_of(inputs)
+    wanted, files = TASKS[facts.task].answer(facts.classes, facts.shape), code_of(inputs)
+    classes = wanted[0]
     folder = code_folder(files)
     with only_reading({**files, **inputs}, folder, where):
         arguments = with_files(section.arguments, inputs)
         built = build(section.network, folder, classes, arguments, where, facts.shape[0])
     network, fitted = built.network, None
-    choice = check_answers(network, facts.shape, classes, where, section.output)
+    choice = check_answers(network, facts.shape, wanted, where, section.output)
     choose(network, choice)
     given = read_weights(inputs["weights"], f"{where}.weights") if "weights" in inputs else built.tensors
     if given is not None:

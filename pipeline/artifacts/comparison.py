@@ -19,6 +19,7 @@ from torch import Tensor, fx
 from pipeline.artifacts.onnx_file import Deployed
 from pipeline.data.batches import plain_batches
 from pipeline.data.decoded import VALIDATION, Decoded
+from pipeline.tasks import TASKS
 from targets.convert.graph import with_outputs
 from targets.errors import Refusal
 from targets.runner.backends import REFERENCE, backend
@@ -36,7 +37,7 @@ Answers = NDArray[np.float32]
 
 
 class Asked(NamedTuple):
-    """What torch, torch with shaken images, and the file answer (N, classes)."""
+    """What torch, torch with shaken images, and the file answer, (N, ...)."""
 
     torch: Answers
     shaken: Answers
@@ -51,9 +52,8 @@ def compare(deployed: Deployed, path: Path, contract: Contract, data: Decoded, k
     asked = ask(deployed, path, contract, data)
     reach = float(np.abs(asked.torch).max())
     largest, own = (float(np.abs(one - asked.torch).max()) for one in (asked.file, asked.shaken))
-    same, own_same = (
-        float((one.argmax(1) == asked.torch.argmax(1)).mean()) for one in (asked.file, asked.shaken)
-    )
+    task = TASKS[contract.task]
+    same, own_same = (task.same(one, asked.torch) for one in (asked.file, asked.shaken))
     if largest > max(TOLERANCE[kind] * max(reach, 1e-6), TIMES * own) or same < own_same - FEWER:
         told = f"by {largest:.3g} (logits reach {reach:.3g}), with {100 * same:.0f} % equal answers"
         where = first_parting(deployed, path, contract, data, kind) if path.suffix == ".onnx" else ""

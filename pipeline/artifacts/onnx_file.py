@@ -21,7 +21,7 @@ from targets.spec.contract import Contract, Layout, write_contract
 def contract_for(layout: Layout, facts: Facts) -> Contract:
     """Of a file of ours that takes images as a set was decoded."""
     one = facts.decoding
-    contract = Contract(layout, one.size, facts.classes, channels=one.channels)
+    contract = Contract(layout, one.size, facts.classes, channels=one.channels, task=facts.task)
     return replace(contract, resize=one.resize, interpolation=one.interpolation)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,18 +16,20 @@ from pipeline.data.augmentation import Augmentation, Views, augmented, draw, mix
 from pipeline.data.decoded import Decoded, Facts
 from targets.errors import Refusal
 
+Move = Callable[[Tensor, Views, tuple[int, int]], Tensor]
+
 
 class Mixed(NamedTuple):
     """What mixup or CutMix has added to each image of a batch. Source: Zhang et al. 2018, arXiv 1710.09412."""
 
-    labels: Tensor  # (N,) int64, of the other image
+    labels: Tensor  # (N, ...), of the other image
     shares: Tensor  # (N,) float32, of the image itself
 
 
 @dataclass(frozen=True)
 class Batch:
     images: Tensor  # (N, C, H, W) float32 in 0..1
-    labels: Tensor  # (N,) int64
+    labels: Tensor  # (N, ...), for classification (N,) int64
     indices: Tensor  # (N,) int64, in the processor's memory
     view: int = 0  # the same image in the same view is the same pixels
     mixed: Mixed | None = None
@@ -52,17 +54,20 @@ class Epoch:
 
 
 class Pixels:
-    """A set's images and labels for a device: all of them there if they fit, else fetched as they are asked for."""
+    """A set's images and labels for a device: all of them there if they fit, else fetched as they are asked for.
 
-    def __init__(self, data: Decoded, device: torch.device = PROCESSOR) -> None:
-        self.facts, self.device, self.far = data.facts, device, data.images
+    ``move`` gives the labels of images that are shown in some views.
+    """
+
+    def __init__(self, data: Decoded, device: torch.device = PROCESSOR, move: Move | None = None) -> None:
+        self.move, self.facts, self.device, self.far = move, data.facts, device, data.images
         self.labels = torch.from_numpy(np.array(data.labels)).to(device)
         fits = data.images.nbytes <= spare(device)
         self.near = torch.from_numpy(np.array(data.images)).to(device) if fits else None
         self.colour = mean_colour(data.facts).to(device)
 
     def of(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """(N, H, W, C) uint8 and (N,) int64; the processor does not wait for a GPU."""
+        """(N, H, W, C) uint8 and the labels (N, ...); the processor does not wait for a GPU."""
         there = self.send(torch.from_numpy(indices))
         found = self.send(fetch(self.far, indices)) if self.near is None else self.near[there]
         return found, self.labels[there]
@@ -116,6 +121,8 @@ def shown(
     """Some rows of ``which`` in their views, (N, C, H, W) in 0..1, not mixed yet; and their labels."""
     found, labels = pixels.of(which[rows.numpy()])
     own = views.of(rows).to(pixels.device)
+    if pixels.move is not None:
+        labels = pixels.move(labels, own, pixels.facts.decoding.size)
     return to_unit(augmented(found, own, cutout, pixels.colour)), labels
 
 

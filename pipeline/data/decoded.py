@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ class Facts:
     flip: bool
     mean: tuple[float, ...]  # one number a channel
     std: tuple[float, ...]
+    task: str = "classification"
 
     @property
     def shape(self) -> ImageShape:
@@ -44,7 +46,7 @@ class Decoded:
     """The arrays of a decoded set, mapped into memory."""
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]  # (N, ...), for classification (N,) int64
     split: NDArray[np.int8]
     facts: Facts
 
@@ -57,6 +59,7 @@ def read(path: Path) -> Decoded:
     raw = json.loads((path / "data.json").read_text())
     # An older Retort wrote one number, of square images.
     decoding = Decoding.of(raw["decoding"]) if "decoding" in raw else Decoding((raw["size"], raw["size"]))
-    facts = Facts(tuple(raw["classes"]), decoding, raw["flip"], tuple(raw["mean"]), tuple(raw["std"]))
+    mean, std, task = tuple(raw["mean"]), tuple(raw["std"]), raw.get("task", "classification")
+    facts = Facts(tuple(raw["classes"]), decoding, raw["flip"], mean, std, task)
     images, labels, split = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
     return Decoded(images, labels, split, facts)

@@ -37,6 +37,7 @@ CATALOGUES = (
     "pipeline.data.catalogue",
     "pipeline.pruning.criteria",
     "pipeline.schemes",
+    "pipeline.tasks",
     "pipeline.artifacts.checkpoint",
     "pipeline.stages.export",
     "pipeline.stages.prune",

@@ -19,6 +19,7 @@ from pipeline.models.execution import execute
 from targets.errors import Refusal, first_line
 
 Key = str | int
+Shape = tuple[int, ...]  # of the answer to one image
 
 
 @dataclass(frozen=True)
@@ -67,22 +68,22 @@ def part(answer: Any, key: Key | None) -> Any:
 
 
 def check_answers(
-    network: nn.Module, shape: ImageShape, classes: int, where: str, output: Key | None = None
+    network: nn.Module, shape: ImageShape, wanted: Shape, where: str, output: Key | None = None
 ) -> Choice:
-    """What of the answers to images (N, C, H, W) are the logits (N, classes).
+    """What of the answers to images (N, C, H, W) are the logits (N, *wanted); ``wanted`` is (classes,), of classes.
 
     ``output`` is the recipe's key. Raises Refusal where there are none, or several in evaluation.
     """
     answers = {mode: answer_in(mode, network, shape, where) for mode in ("training", "evaluation")}
-    fitting = {mode: logits_in(answer, classes) for mode, answer in answers.items()}
+    fitting = {mode: logits_in(answer, wanted) for mode, answer in answers.items()}
     for mode, answer in answers.items():
-        refuse_unfit(answer, fitting[mode], output, f"{where}: for 2 images the network in {mode}", classes)
+        refuse_unfit(answer, fitting[mode], output, f"{where}: for 2 images the network in {mode}", wanted)
     evaluation = key_of(answers["evaluation"], fitting["evaluation"], output)
     # By convention of torchvision and timm a network with this attribute has its main head first.
     auxiliary_too = bool(getattr(network, "aux_logits", False))
     if output is None and len(fitting["evaluation"]) > 1 and not auxiliary_too:
         raise Refusal(
-            f"{where}: the network has several answers of {classes} columns: {told(answers['evaluation'])};"
+            f"{where}: the network has several answers of {wanted[0]} columns: {told(answers['evaluation'])};"
             f" say which are the logits: output = {shown(fitting['evaluation'][0])}, say"
         )
     known = () if auxiliary_too else fitting["evaluation"]
@@ -111,13 +112,13 @@ def answer_in(mode: str, network: nn.Module, shape: ImageShape, where: str) -> A
     return answer
 
 
-def logits_in(answer: Any, classes: int) -> list[Key]:
+def logits_in(answer: Any, wanted: Shape) -> list[Key]:
     """The keys of the parts that can be logits."""
-    return [key for key, value in parts_of(answer).items() if is_logits(value, classes)]
+    return [key for key, value in parts_of(answer).items() if is_logits(value, wanted)]
 
 
-def is_logits(value: Any, classes: int) -> bool:
-    return isinstance(value, Tensor) and tuple(value.shape) == (2, classes)
+def is_logits(value: Any, wanted: Shape) -> bool:
+    return isinstance(value, Tensor) and tuple(value.shape) == (2, *wanted)
 
 
 def main_head(network: nn.Module, shape: ImageShape, keys: Sequence[Key]) -> Key:
@@ -137,11 +138,11 @@ def key_of(answer: Any, fitting: Sequence[Key], output: Key | None) -> Key | Non
     return output if output is not None else fitting[0]
 
 
-def refuse_unfit(answer: Any, fitting: Sequence[Key], output: Key | None, who: str, classes: int) -> None:
+def refuse_unfit(answer: Any, fitting: Sequence[Key], output: Key | None, who: str, shape: Shape) -> None:
     """Raises Refusal where an answer has no logits, or none by the key that the recipe gives."""
-    wanted = f"{classes} classes want (2, {classes})"
+    wanted = f"{shape[0]} classes want {(2, *shape)}"
     if isinstance(answer, Tensor):
-        if not is_logits(answer, classes):
+        if not is_logits(answer, shape):
             raise Refusal(f"{who} answers {tuple(answer.shape)}; {wanted}")
         return
     parts = parts_of(answer)
@@ -153,7 +154,7 @@ def refuse_unfit(answer: Any, fitting: Sequence[Key], output: Key | None, who: s
         found = part(answer, output)
     except (LookupError, ValueError):
         raise Refusal(f"{who} answers {told(answer)}: none is {shown(output)}; give one as output") from None
-    if not is_logits(found, classes):
+    if not is_logits(found, shape):
         given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         fit = ", ".join(f"output = {shown(key)}" for key in parts if key in fitting)
         raise Refusal(f"{who} answers {given} as {shown(output)}; {wanted}: {fit}")

@@ -20,6 +20,7 @@ class Section(BaseModel):
 class Data(Section):
     """Which images: a name of the catalogue, a folder of class folders, or ``module:factory``."""
 
+    task: str = Field("classification", description="what is asked of the images")
     name: str | None = None
     folder: Path | None = None
     factory: str | None = None

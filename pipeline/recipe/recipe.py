@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from pipeline.recipe.data import Data, Section
 from pipeline.recipe.schema import Distill, Network, Prune, Quantize, Teacher, Training
-from targets.limits import Budgets
+from targets.errors import Refusal
+from targets.limits import Budgets, check_task
 
 
 class Recipe(Section):
@@ -40,6 +41,14 @@ class Recipe(Section):
             raise ValueError("teachers: they are further ones; give the first as [teacher]")
         if self.teacher is None and "drop_vs_teacher" in self.budgets.root:
             raise ValueError("budgets.drop_vs_teacher: there is no teacher; give [teacher], or drop it")
+        return self
+
+    @model_validator(mode="after")
+    def _of_task(self) -> Recipe:
+        try:
+            check_task(self.data.task, self.budgets)
+        except Refusal as error:
+            raise ValueError(str(error)) from None
         return self
 
     @property

@@ -13,7 +13,6 @@ from pipeline.models.tapped_model import outputs
 from pipeline.recipe.schema import Optimiser
 from pipeline.schemes.base import Entry, Phase, Player, Scheme, Setup
 from pipeline.schemes.requirements import above_zero, one_teacher
-from pipeline.schemes.supervised import label_term
 
 WIDTH = 128  # of the discriminator's two hidden layers
 # AdamW without weight decay is Adam; 2e-4 and 0.5: Radford et al. 2016, arXiv 1511.06434.
@@ -41,7 +40,7 @@ class Adversarial(Scheme):
             "student": Player(setup.student),
             "discriminator": Player(self.judge, optimiser=ADAM, validated=False),
         }
-        self.student, self.teacher, self.recipe = setup.student, teacher, setup.recipe
+        self.student, self.teacher, self.labels = setup.student, teacher, setup.labels
         self.weight, self.closeness = weight, closeness
 
     @property
@@ -59,7 +58,7 @@ class Adversarial(Scheme):
     def imitate(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         answers = outputs(self.student(batch.images))
         logits = full(answers.logits)
-        labels = label_term(answers, batch, self.recipe.label_weight, self.recipe.label_smoothing)
+        labels = self.labels(answers, batch)
         deceived = taken_for(full(self.judge(logits)), teacher=True)
         apart = (logits - constant_logits(self.teacher, batch.images)).abs().mean()
         return {"student": labels + self.weight * deceived + self.closeness * apart}

@@ -22,6 +22,9 @@ from pipeline.data.decoded import Decoded
 from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import Model
 from pipeline.recipe.schema import Distill, Optimiser
+from pipeline.schemes.labels import Labels
+from pipeline.tasks import TASKS
+from pipeline.tasks.task import Task
 from targets.errors import Refusal
 
 
@@ -102,6 +105,15 @@ class Setup:
     scratch: Path  # what a scheme may keep on disk while it trains
     fresh: Callable[[str], Model] | None = None  # makes a network by its name, where the student is fresh too
 
+    @property
+    def task(self) -> Task:
+        return TASKS[self.data.facts.task]
+
+    @property
+    def labels(self) -> Labels:
+        """The loss of the labels as the section says."""
+        return Labels(self.task, self.recipe.label_smoothing, self.recipe.label_weight)
+
     def peer(self, name: str) -> Model:
         """A further network that learns; "student" is one of the student's kind, of a trained one a copy in float."""
         if self.fresh is not None:
@@ -123,6 +135,7 @@ class Entry:
     cost: str  # beside plain training of the student
     teachers: Literal["needed", "optional", "none"]  # of the recipe
     keys: frozenset[str]  # those of ``TAUGHT`` that it reads; another is refused where it is set
+    any_task: bool = False  # it does not look at the logits of classes itself
 
 
 # The keys of a section that say how a student is taught, beyond how a network is trained.

@@ -13,7 +13,6 @@ from pipeline.losses.step import full
 from pipeline.models.tapped_model import outputs
 from pipeline.schemes.base import Entry, Phase, Player, Scheme, Setup
 from pipeline.schemes.requirements import above_zero, with_peers
-from pipeline.schemes.supervised import label_term
 
 
 class Mutual(Scheme):
@@ -25,7 +24,7 @@ class Mutual(Scheme):
     """
 
     def __init__(self, setup: Setup, players: dict[str, Player], weight: float, temperature: float) -> None:
-        self.players, self.recipe = players, setup.recipe
+        self.players, self.labels = players, setup.labels
         self.weight, self.temperature = weight, temperature
 
     def phases(self, progress: float) -> list[Phase]:
@@ -38,7 +37,7 @@ class Mutual(Scheme):
         for name, own in logits.items():
             others = [theirs.detach() for peer, theirs in logits.items() if peer != name]
             apart = torch.stack([softened(own, theirs, self.temperature) for theirs in others]).mean()
-            labels = label_term(answers[name], batch, self.recipe.label_weight, self.recipe.label_smoothing)
+            labels = self.labels(answers[name], batch)
             losses[name] = labels + self.weight * apart
         return losses
 

@@ -11,27 +11,37 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.batches import Batch
-from pipeline.losses import Term, bind_losses, modules_of, shapes
+from pipeline.losses import LOSSES, Line, Term, bind_losses, modules_of, shapes
 from pipeline.losses.step import Step
 from pipeline.models.split_model import Parts
 from pipeline.schemes.base import TAUGHT, Entry, Phase, Player, Scheme, Setup
-from pipeline.schemes.supervised import label_term
+from pipeline.schemes.labels import Labels
 from pipeline.schemes.teacher_cache import Replayed
 from targets.errors import Refusal
 
 
-class Unclear:
-    """The labels of mixed images, for a loss that wants one an image."""
+class NoLabels:
+    """In the place of labels, for a loss that wants one class an image: says why there are none."""
+
+    why: str
 
     @classmethod
     def __torch_function__(cls, *_: Any) -> NoReturn:
-        raise Refusal(
-            "distill.mixup, cutmix: a mixed image has two labels, and a loss of the recipe looks at one; drop them,"
-            " or that loss"
-        )
+        raise Refusal(cls.why)
 
     def __getitem__(self, *_: Any) -> NoReturn:
         self.__torch_function__()
+
+
+class Unclear(NoLabels):
+    why = (
+        "distill.mixup, cutmix: a mixed image has two labels, and a loss of the recipe looks at one; drop them,"
+        " or that loss"
+    )
+
+
+class NoClasses(NoLabels):
+    why = "distill.loss: a loss of the recipe looks at classes, which the task has none of; choose another"
 
 
 @dataclass
@@ -55,14 +65,13 @@ class Offline(Scheme):
         self,
         student: Parts,
         guides: Sequence[Guide],
-        label_weight: float,
-        smoothing: float,
+        labels: Labels,
         draw: bool = False,
     ) -> None:
         adapters = nn.ModuleList(modules_of(guide.terms) for guide in guides)
         self.players = {"student": Player(student.network, adapters)}
         self.student, self.guides, self.draw = student, guides, draw
-        self.label_weight, self.smoothing = label_weight, smoothing
+        self.labels = labels
         self.shares = torch.tensor([guide.share for guide in guides])
         for guide in guides:
             guide.teacher.network.eval().requires_grad_(False)
@@ -81,8 +90,10 @@ class Offline(Scheme):
         student = self.student(batch.images)
         logits = student.logits.float()
         labels: Any = batch.labels if batch.mixed is None else Unclear()
+        if "response" not in self.labels.task.losses:
+            labels = NoClasses()
         indices = batch.indices.to(logits.device, non_blocking=True)
-        total = label_term(student, batch, self.label_weight, self.smoothing)
+        total = self.labels(student, batch)
         for guide, share in guides:
             networks = (self.student, guide.teacher)
             kept = partial(guide.replayed.answers, batch, guide.teacher) if guide.replayed else None
@@ -102,6 +113,8 @@ def offline(setup: Setup) -> Offline:
         raise Refusal(
             f"{setup.where}.shares: {len(shares)} shares for {len(teachers)} teachers; give one for each"
         )
+    if teachers:
+        check_losses(recipe.losses, setup)
     guides = []
     for number, (teacher, share) in enumerate(zip(teachers, shares, strict=True)):
         both = shapes(setup.like, teacher, setup.data.facts.shape, images)
@@ -110,7 +123,17 @@ def offline(setup: Setup) -> Offline:
         kept = Replayed(folder, images, both.classes, both.teacher_pooled) if recipe.replay else None
         guides.append(Guide(Parts(teacher, teacher, "teacher"), terms, share / sum(shares), kept))
     student = Parts(setup.student, setup.like, "student")
-    return Offline(student, guides, recipe.label_weight, recipe.label_smoothing, recipe.teachers == "random")
+    return Offline(student, guides, setup.labels, recipe.teachers == "random")
+
+
+def check_losses(lines: Sequence[Line], setup: Setup) -> None:
+    """Raises Refusal for a loss that compares what the task's answers are not."""
+    for line in lines:
+        if line.name in LOSSES and LOSSES[line.name].kind not in setup.task.losses:
+            raise Refusal(
+                f"{setup.where}.loss: {line.name} compares the logits of classes, which {setup.task.name} has none"
+                " of; choose a loss of features (retort methods)"
+            )
 
 
 OFFLINE = {
@@ -121,5 +144,6 @@ OFFLINE = {
         "a pass of each teacher a step; with replay, one of each teacher a view",
         teachers="optional",
         keys=TAUGHT,
+        any_task=True,
     )
 }

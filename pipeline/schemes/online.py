@@ -17,7 +17,6 @@ from pipeline.models.tapped_model import outputs
 from pipeline.schemes.base import Entry, Phase, Player, Scheme, Setup
 from pipeline.schemes.past_state import PastState
 from pipeline.schemes.requirements import above_zero, one_label, shares, with_peers
-from pipeline.schemes.supervised import label_term
 from targets.errors import unknown
 
 
@@ -47,7 +46,7 @@ class Collaborative(Scheme):
     def __init__(
         self, setup: Setup, players: dict[str, Player], target: str, weight: float, temperature: float
     ) -> None:
-        self.players, self.recipe, self.target = players, setup.recipe, targets()[target]
+        self.players, self.labels, self.target = players, setup.labels, targets()[target]
         self.weight, self.temperature = weight, temperature
 
     def phases(self, progress: float) -> list[Phase]:
@@ -59,7 +58,7 @@ class Collaborative(Scheme):
         target = self.target(torch.stack([own.detach() for own in logits.values()]), batch.labels)
         losses = {}
         for name, own in logits.items():
-            labels = label_term(answers[name], batch, self.recipe.label_weight, self.recipe.label_smoothing)
+            labels = self.labels(answers[name], batch)
             losses[name] = labels + self.weight * softened(own, target, self.temperature)
         return losses
 
@@ -99,7 +98,7 @@ class Codistillation(Scheme):
         temperature: float,
         burn_in: float,
     ) -> None:
-        self.players, self.recipe, self.every = players, setup.recipe, every
+        self.players, self.labels, self.every = players, setup.labels, every
         self.weight, self.temperature, self.burn_in = weight, temperature, burn_in
         self.copies = {name: PastState(player.network) for name, player in players.items()}
         self.number = 0  # of the step that comes next
@@ -113,10 +112,7 @@ class Codistillation(Scheme):
                 past.take()
         self.number += 1
         answers = {name: outputs(player.network(batch.images)) for name, player in self.players.items()}
-        losses = {
-            name: label_term(answer, batch, self.recipe.label_weight, self.recipe.label_smoothing)
-            for name, answer in answers.items()
-        }
+        losses = {name: self.labels(answer, batch) for name, answer in answers.items()}
         if progress >= self.burn_in:
             said = {name: past.logits(batch.images) for name, past in self.copies.items()}
             for name, answer in answers.items():

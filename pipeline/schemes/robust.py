@@ -21,7 +21,6 @@ from pipeline.models.split_model import Parts
 from pipeline.models.tapped_model import outputs
 from pipeline.schemes.base import Entry, Phase, Player, Scheme, Setup, held
 from pipeline.schemes.requirements import above_zero, one_label, one_teacher
-from pipeline.schemes.supervised import label_term
 from targets.errors import Refusal
 
 
@@ -62,7 +61,7 @@ class Robust(Scheme):
     """One student, one teacher, and an attack on the student in each step."""
 
     def __init__(self, setup: Setup, teacher: Parts, attack: Attack) -> None:
-        self.players, self.teacher, self.recipe = {"student": Player(setup.student)}, teacher, setup.recipe
+        self.players, self.teacher, self.labels = {"student": Player(setup.student)}, teacher, setup.labels
         self.attack = attack
 
     @property
@@ -95,9 +94,9 @@ class Ard(Robust):
         changed = self.attack(self.student, batch.images, wrong, generator)
         answer, target = full(self.student(changed)[0]), constant_logits(self.teacher, batch.images)
         total = self.weight * softened(answer, target, self.temperature)
-        if self.recipe.label_weight:
+        if self.labels.weight:
             plain = outputs(self.student(batch.images))
-            total = total + label_term(plain, batch, self.recipe.label_weight, self.recipe.label_smoothing)
+            total = total + self.labels(plain, batch)
         return {"student": total}
 
 

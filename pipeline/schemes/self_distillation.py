@@ -19,7 +19,6 @@ from pipeline.models.tapped_model import Outputs, outputs
 from pipeline.schemes.base import Entry, Phase, Player, Scheme, Setup
 from pipeline.schemes.past_state import PastState
 from pipeline.schemes.requirements import above_zero, one_label, shares
-from pipeline.schemes.supervised import label_term
 from targets.errors import Refusal
 
 Term = Callable[[Outputs, Batch, torch.Generator], Tensor]
@@ -29,7 +28,7 @@ class OwnAnswers(Scheme):
     """The student alone: label_weight · cross-entropy + weight · a term of its answers to the batch."""
 
     def __init__(self, setup: Setup, weight: float, term: Term) -> None:
-        self.players, self.recipe = {"student": Player(setup.student)}, setup.recipe
+        self.players, self.labels = {"student": Player(setup.student)}, setup.labels
         self.weight, self.term = weight, term
 
     def phases(self, progress: float) -> list[Phase]:
@@ -37,7 +36,7 @@ class OwnAnswers(Scheme):
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         answers = outputs(self.players["student"].network(batch.images))
-        labels = label_term(answers, batch, self.recipe.label_weight, self.recipe.label_smoothing)
+        labels = self.labels(answers, batch)
         return {"student": labels + self.weight * self.term(answers, batch, generator)}
 
 
@@ -101,7 +100,7 @@ class TwoViews(OwnAnswers):
 
     def __init__(self, setup: Setup, weight: float, term: Term) -> None:
         super().__init__(setup, weight, term)
-        self.data = setup.data
+        self.data, self.recipe = setup.data, setup.recipe
 
     def source(self, images: Iterator[Batch]) -> Iterator[Batch]:
         colour = mean_colour(self.data.facts)
@@ -147,7 +146,7 @@ class Snapshots(Scheme):
     """The student, and itself as it was when the last cycle ended."""
 
     def __init__(self, setup: Setup, cycles: int, weight: float, temperature: float) -> None:
-        self.players, self.recipe, self.cycles = {"student": Player(setup.student)}, setup.recipe, cycles
+        self.players, self.labels, self.cycles = {"student": Player(setup.student)}, setup.labels, cycles
         self.weight, self.temperature = weight, temperature
         self.past, self.cycle = PastState(setup.student), 0
 
@@ -159,7 +158,7 @@ class Snapshots(Scheme):
             self.past.take()
             self.cycle = cycle
         answers = outputs(self.players["student"].network(batch.images))
-        total = label_term(answers, batch, self.recipe.label_weight, self.recipe.label_smoothing)
+        total = self.labels(answers, batch)
         if cycle:
             target = self.past.logits(batch.images)
             total = total + self.weight * softened(full(answers.logits), target, self.temperature)

@@ -32,6 +32,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.schema import Network, Teacher
 from pipeline.schemes import build
 from pipeline.schemes.base import Scheme, Setup
+from pipeline.tasks import TASKS
 from pipeline.training.optimisers import settle
 from targets.errors import Refusal, first_line, unknown
 from targets.progress import say
@@ -58,6 +59,7 @@ def run(job: Job) -> None:
     data = decoded.read(job.parents["data"])
     for where, training in recipe.trainings.items():
         settle(training, len(data.part(TRAIN)), job.resources.processes * job.resources.nodes, where)
+        TASKS[data.facts.task].check_training(training.label_smoothing, where)
     models: dict[str, Model] = {}
     described: dict[str, Checkpoint] = {}
     for where, section in {**recipe.all_teachers, "student": recipe.student}.items():
@@ -96,7 +98,7 @@ def try_schemes(
         for where, section in later.items()
         if section is not None
     ]
-    pixels, few = Pixels(data), data.part(TRAIN)[:4]
+    pixels, few = Pixels(data, move=TASKS[data.facts.task].moved), data.part(TRAIN)[:4]
     for one, scheme in [(one, build(one)) for one in setups]:  # all made before a pass leaves its gradients
         images = training_batches(pixels, few, one.recipe.batch, one.recipe, Epoch(0, 0, 0))
         try_phases(scheme, next(scheme.source(images)), one.where)

@@ -1,6 +1,7 @@
 """decode: a set of images becomes uint8 arrays on disk, split once for good.
 
-Out: ``images.npy`` (N, H, W, C) uint8 in RGB or grey, ``labels.npy`` (N,) int64, ``split.npy`` (N,) with 0 train,
+Out: ``images.npy`` (N, H, W, C) uint8 in RGB or grey, ``labels.npy`` (N, ...) of what the task says is true of
+each, ``split.npy`` (N,) with 0 train,
 1 validation, 2 test, and ``data.json``. Later stages map the arrays into memory: a folder of any size fits.
 """
 
@@ -15,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.catalogue import DATASETS, OTHER, Defaults, Images, folder
+from pipeline.data.catalogue import DATASETS, OTHER, Defaults, Images
 from pipeline.data.decoded import TEST, TRAIN, VALIDATION, Facts, of_channels
 from pipeline.engine.job import Job, code_folder, code_of, with_files
 from pipeline.models.pretrained import how_tested
+from pipeline.tasks import TASKS
 from pipeline.user_code import load_factory, only_reading
 from targets.decoding import decode_files
 from targets.errors import Refusal
@@ -27,13 +29,15 @@ from targets.progress import say, track
 
 
 def run(job: Job) -> None:
-    settings = job.settings
+    settings, task = job.settings, TASKS[job.settings["task"]]
     source, defaults = choose(settings, job.inputs)
     chosen = {name: settings[name] for name in ("flip", "test") if settings[name] is not None}
     decoding = decoding_of(settings, defaults)
     check(source)
+    task.check(source)
     split = split_images(
         source,
+        task.groups(source),
         chosen.get("test", defaults.test),
         settings["validation"],
         np.random.default_rng(settings["seed"]),
@@ -46,7 +50,7 @@ def run(job: Job) -> None:
     np.save(job.out / "labels.npy", source.labels)
     np.save(job.out / "split.npy", split)
     mean, std = (of_channels(values, decoding.shape[-1]) for values in (defaults.mean, defaults.std))
-    facts = Facts(source.classes, decoding, chosen.get("flip", defaults.flip), mean, std)
+    facts = Facts(source.classes, decoding, chosen.get("flip", defaults.flip), mean, std, task.name)
     (job.out / "data.json").write_text(json.dumps(asdict(facts)))
 
 
@@ -72,7 +76,7 @@ def choose(settings: dict[str, Any], inputs: dict[str, Path]) -> tuple[Images, D
         chosen = DATASETS[settings["name"]]
         return chosen.load(), chosen.defaults
     if "folder" in inputs:
-        return folder(inputs["folder"]), OTHER
+        return TASKS[settings["task"]].folder(inputs["folder"]), OTHER
     files = code_of(inputs)
     with only_reading({**files, **inputs}, code_folder(files), "data"):
         factory = load_factory(settings["factory"], code_folder(files), "data.factory")
@@ -84,7 +88,7 @@ def choose(settings: dict[str, Any], inputs: dict[str, Path]) -> tuple[Images, D
 
 
 def check(source: Images) -> None:
-    n, classes = len(source.images), len(source.classes)
+    n = len(source.images)
     if len(source.labels) != n:
         raise Refusal(f"data: {n} images but {len(source.labels)} labels")
     if not n:
@@ -94,27 +98,21 @@ def check(source: Images) -> None:
         first.dtype != np.uint8 or first.ndim != 3 or first.shape[2] not in (1, 3)
     ):
         raise Refusal("data: images are not uint8 (H, W, 3) in RGB or (H, W, 1)")
-    if source.labels.min() < 0 or source.labels.max() >= classes:
-        raise Refusal(f"data: labels run to {source.labels.max()} but there are {classes} classes")
-    free = source.labels if source.test is None else source.labels[~source.test]
-    need = 3 if source.test is None else 2
-    counts = np.bincount(free, minlength=classes)
-    if counts.min() < need:
-        few = source.classes[int(counts.argmin())]
-        raise Refusal(
-            f"data: class '{few}' has {counts.min()} images; {need} are needed (train, validation, test)"
-        )
 
 
 def split_images(
-    source: Images, test: float | None, validation: float, generator: np.random.Generator
+    source: Images,
+    groups: NDArray[np.int64],
+    test: float | None,
+    validation: float,
+    generator: np.random.Generator,
 ) -> NDArray[np.int8]:
-    """Stratified: every class gives the same share, and at least one image, to each split."""
+    """Stratified: every group (of a class) gives the same share, and at least one image, to each split."""
     split = np.full(len(source.labels), TRAIN, dtype=np.int8)
     if source.test is not None:
         split[source.test] = TEST
-    for label in range(len(source.classes)):
-        rest = generator.permutation(np.flatnonzero((source.labels == label) & (split == TRAIN)))
+    for group in np.unique(groups):
+        rest = generator.permutation(np.flatnonzero((groups == group) & (split == TRAIN)))
         if source.test is None:
             assert test is not None, "a set without a test split has a share"
             cut = min(len(rest) - 2, max(1, round(test * len(rest))))

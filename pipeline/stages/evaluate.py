@@ -1,6 +1,6 @@
 """evaluate: the one look at the test split. Every network's answers, for the report and the paired budgets.
 
-Out: ``NAME.npy`` (N, classes) float32 logits of each parent that is a checkpoint, ``labels.npy`` and
+Out: ``NAME.npy`` (N, ...) float32 answers of each parent that is a checkpoint, ``labels.npy`` and
 ``images.npy`` (N, H, W, C) uint8: what the targets will be asked, too.
 """
 
@@ -39,4 +39,5 @@ def run(job: Job) -> None:
             }
     np.save(job.out / "labels.npy", data.labels[which])
     np.save(job.out / "images.npy", data.images[which])
-    (job.out / "networks.json").write_text(json.dumps({"classes": data.facts.classes, **facts}))
+    about = {"classes": data.facts.classes, "task": data.facts.task}
+    (job.out / "networks.json").write_text(json.dumps({**about, **facts}))

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from safetensors.torch import load, save_file
 from torch import nn
-from torch.nn import functional as F
 
 from pipeline.artifacts import checkpoint
 from pipeline.compute import distributed
@@ -31,6 +30,7 @@ from pipeline.recipe.schema import Prune
 from pipeline.schemes import build
 from pipeline.schemes.base import Setup
 from pipeline.search.latency_probe import PROBES, Probe
+from pipeline.tasks import TASKS
 from pipeline.training import loop
 from targets.errors import Refusal
 
@@ -46,7 +46,7 @@ def run(job: Job) -> None:
         checkpoint.load_model(job.parents["student"]),
     )
     torch.manual_seed(recipe.seed)
-    before = loop.validation_accuracy(student, data)
+    before = loop.validation_score(student, data)
     index, tensors = job.scratch / "cut.json", job.scratch / "cut.safetensors"
     # Only rank 0 cuts, once, and the others load its file: another rank, or another run, could end elsewhere.
     if distributed.rank() == 0 and not index.exists():
@@ -57,12 +57,12 @@ def run(job: Job) -> None:
     kept = json.loads(distributed.broadcast_file(index))
     resize(student.network, kept["shapes"])
     student.load_state_dict(load(distributed.broadcast_file(tensors)))
-    after = loop.validation_accuracy(student, data)
+    after = loop.validation_score(student, data)
     teachers = checkpoint.load_teachers(job.parents)
     setup = Setup(student, student, teachers, data, recipe, "prune", job.scratch)
     history = loop.fit(build(setup), data, recipe.training, job.scratch, "prune", job.resources.tensorboard)
     checkpoint.save(job.out, described.edited(edit="cut", shapes=kept["shapes"]), student)
-    validation = {"before": before, "cut": after, "trained": loop.validation_accuracy(student, data)}
+    validation = {"before": before, "cut": after, "trained": loop.validation_score(student, data)}
     notes = {"cut": kept["reached"], "validation": validation, "training": asdict(history)}
     write_json(job.out / "history.json", notes)
 
@@ -124,13 +124,15 @@ GOALS = {"macs": to_macs, "latency": to_latency}
 
 
 def gradients_of(data: Decoded) -> Callable[[nn.Module], None]:
-    """Leaves the gradients of the cross-entropy on some training images in a network."""
+    """Leaves the gradients of the labels' loss on some training images in a network."""
+    task = TASKS[data.facts.task]
     indices = data.part(TRAIN)[:GRADIENT_IMAGES]
     mean, std = (torch.tensor(x).view(1, -1, 1, 1) for x in (data.facts.mean, data.facts.std))
 
     def leave(network: nn.Module) -> None:
         network.zero_grad()
         for batch in plain_batches(data, indices, 64):
-            F.cross_entropy(network((batch.images - mean) / std), batch.labels).backward()  # type: ignore[no-untyped-call]
+            loss = task.loss(network((batch.images - mean) / std), batch.labels, 0.0).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
 
     return leave

@@ -23,6 +23,7 @@ from pipeline.data.batches import Batch, Epoch, Pixels, plain_batches, training_
 from pipeline.data.decoded import TRAIN, VALIDATION, Decoded
 from pipeline.recipe.schema import Training
 from pipeline.schemes.base import Phase, Scheme, held
+from pipeline.tasks import TASKS
 from pipeline.training.compiled_teacher import compile_teacher, pays
 from pipeline.training.learner import Learner
 from pipeline.training.optimisers import settle
@@ -36,9 +37,9 @@ PREDICT_BATCH = 256
 
 @dataclass(kw_only=True)
 class Course:
-    """How a player did on validation (accuracy, 0..1) after each epoch, and the epoch whose tensors were kept.
+    """How a player did on validation (its score, 0..1) after each epoch, and the epoch whose tensors were kept.
 
-    ``start`` is the accuracy of the network that was given to the training, which is kept (epoch -1) where no epoch
+    ``start`` is the score of the network that was given to the training, which is kept (epoch -1) where no epoch
     does as well.
     """
 
@@ -96,7 +97,7 @@ class Run:
         self.steps = len(self.indices) // whole(settings.batch, len(self.indices), distributed.ranks())
         self.number = 0  # of the step that comes next, in the whole training
         self.device = accelerator()
-        self.pixels = Pixels(data, self.device)
+        self.pixels = Pixels(data, self.device, TASKS[data.facts.task].moved)
         precision = precision_of(self.device) if settings.precision == "auto" else settings.precision
         rest = len(self.indices) * (min(settings.epochs, settings.replay or settings.epochs))
         # Chosen once: a resumed run does as its history says.
@@ -216,7 +217,7 @@ class Run:
         for name, learner in self.learners.items():
             if name in self.courses:
                 self.courses[name].start = distributed.broadcast_number(
-                    validation_accuracy(learner.candidate, self.data)
+                    validation_score(learner.candidate, self.data)
                 )
             learner.remember()
 
@@ -227,11 +228,11 @@ class Run:
             if course is None:  # its last state is left
                 learner.remember()
                 continue
-            accuracy = distributed.broadcast_number(validation_accuracy(learner.candidate, self.data))
-            if accuracy >= max(course.start, *course.validation, 0.0):
+            score = distributed.broadcast_number(validation_score(learner.candidate, self.data))
+            if score >= max(course.start, *course.validation, 0.0):
                 course.best_epoch = epoch
                 learner.remember()
-            course.validation.append(accuracy)
+            course.validation.append(score)
 
     def keep(self) -> None:
         """Only rank 0 saves; the others load its file."""
@@ -261,15 +262,15 @@ class Run:
         self.history = History(**seen, others=others)
 
 
-def validation_accuracy(network: nn.Module, data: Decoded) -> float:
-    """Accuracy (0..1) on the validation split, in float32."""
-    logits = predict(network, data, VALIDATION)
-    return float((logits.argmax(1) == torch.from_numpy(data.labels[data.part(VALIDATION)])).float().mean())
+def validation_score(network: nn.Module, data: Decoded) -> float:
+    """The task's score (accuracy, of classes; 0..1) on the validation split, in float32."""
+    answers = predict(network, data, VALIDATION).numpy()
+    return TASKS[data.facts.task].score(answers, data.labels[data.part(VALIDATION)])
 
 
 @torch.no_grad()
 def predict(network: nn.Module, data: Decoded, which: int, tick: Callable[[], None] = lambda: None) -> Tensor:
-    """Logits (N, C) of every image of a split, in order, computed where the network is; its mode is as before."""
+    """Answers (N, ...) to every image of a split, in order, computed where the network is; its mode is as before."""
     was_training = network.training
     network.eval()
     device, logits = next(network.parameters()).device, []

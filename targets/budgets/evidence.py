@@ -17,19 +17,23 @@ from numpy.typing import NDArray
 from targets.runner.backends import Precision
 from targets.stats.intervals import Blocks
 
-Logits = NDArray[np.float32]  # (N, classes), over the test set's N images
+Answers = NDArray[np.float32]  # (N, ...), of each of the test set's N images; for classification (N, classes)
 Method = Literal["", "ptq", "qat"]  # how an int8 network came to its grid: calibrated, or trained on it
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """The test images' labels, and what the reference networks answered; arrays over the same N images."""
+    """What is true of the test images, and what the reference networks answered; arrays over the same N images.
+
+    ``labels`` are what the task says: for classification the number of the class, (N,).
+    """
 
     __test__ = False  # no test, whatever pytest thinks of its name
 
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     classes: tuple[str, ...]
-    references: dict[str, Logits]  # by name: "teacher", "float"
+    references: dict[str, Answers]  # by name: "teacher", "float"
+    task: str = "classification"
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,14 @@ class Measured:
     artifact: Path
     size_bytes: int
     memory_bytes: int | None
-    logits: Logits
+    logits: Answers
     blocks: Blocks
     facts: dict[str, Any]  # of the build: operators that run, and how
     network: str = ""
     precision: Precision = "float32"
     method: Method = ""
     no_tails: str = ""  # why only medians are known of its times, where that is so
-    here: Logits | None = None  # what ONNX Runtime answers on this machine with the same weights
+    here: Answers | None = None  # what ONNX Runtime answers on this machine with the same weights
 
 
 @dataclass(frozen=True)
@@ -56,4 +60,4 @@ class Evidence:
     candidate: Measured
     test_set: TestSet
     comparisons: Mapping[str, Measured]  # timed in the same rounds: "baseline", "reference"
-    answers: Mapping[str, Logits]  # of those that it is compared with: "teacher", "float", "baseline"
+    answers: Mapping[str, Answers]  # of those that it is compared with: "teacher", "float", "baseline"

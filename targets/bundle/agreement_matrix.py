@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from targets.tasks.classification import same_answers
+from targets.tasks.task import Task, same_answers
 
-Answers = Mapping[str, NDArray[np.float32]]  # logits by candidate
+Answers = Mapping[str, NDArray[np.float32]]  # (N, ...) by candidate
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Proof:
     int8: Collection[str] = ()  # the candidates in int8
 
 
-def agreement_matrix(proofs: Sequence[Proof]) -> list[dict[str, Any]]:
+def agreement_matrix(proofs: Sequence[Proof], task: Task) -> list[dict[str, Any]]:
     """A row for each int8 candidate and each two targets that ran it: the same answers, the largest difference.
 
     The files may differ (another grid for another runtime); the trained network is one.
@@ -38,10 +38,10 @@ def agreement_matrix(proofs: Sequence[Proof]) -> list[dict[str, Any]]:
                     {
                         "candidate": name,
                         "targets": [place(first.table), place(second.table)],
-                        "same": asdict(same_answers(mine, theirs)),
+                        "same": asdict(same_answers(task, mine, theirs)),
                         "largest": float(np.abs(mine - theirs).max()),
                         "reach": float(np.abs(mine).max()),
-                        "apart": np.flatnonzero(mine.argmax(1) != theirs.argmax(1))[:10].tolist(),
+                        "apart": np.flatnonzero(task.same(mine, theirs) < 1)[:10].tolist(),
                     }
                 )
     return rows

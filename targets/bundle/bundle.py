@@ -28,6 +28,7 @@ from targets.runner.backends import backend
 from targets.runner.files import atomic_write
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
+from targets.tasks import task_of
 
 FORMAT = 3
 INDEX = "bundle.json"
@@ -162,17 +163,18 @@ def read_bundle(folder: Path, unverified: bool = False) -> Bundle:
         if raw["format"] != FORMAT:
             told = f"a bundle of format {raw['format']}; this Retort reads {FORMAT}"
             raise Refusal(f"{folder}: {told}; make it again with retort bundle")
-        contract = raw["contract"]
+        contract = Contract.of(raw["contract"])
+        task_of(contract.task, str(folder / INDEX))
         names = [plain_name(name, folder) for name in raw["references"]]
         references = {name: np.load(folder / f"reference.{name}.npy") for name in names}
         return Bundle(
             recipe=raw["recipe"],
             profile=Profile.model_validate(raw["profile"]),
             budgets=Budgets.model_validate(raw["budgets"]),
-            contract=Contract.of(contract),
+            contract=contract,
             candidates=[read_candidate(one, folder) for one in raw["candidates"]],
             images=folder / "images.npy",
-            test_set=TestSet(np.load(folder / "labels.npy"), tuple(contract["classes"]), references),
+            test_set=TestSet(np.load(folder / "labels.npy"), contract.classes, references, contract.task),
             networks=raw["networks"],
             notes=raw["notes"],
             verified=verified,

@@ -16,6 +16,7 @@ from targets.errors import Unmeasurable
 from targets.measuring.measure import measure
 from targets.report.table import compose, target_table
 from targets.stats.intervals import Estimate
+from targets.tasks import TASKS
 from targets.verdict import judge, settled, unmeasured
 
 GOALS = {
@@ -86,5 +87,6 @@ def report_of(bundles: Sequence[Bundle], proofs: Sequence[Proof]) -> dict[str, A
         own = [row for row in one.networks if row not in networks]
         networks += [{**row, "name": f"{row['name']} for {one.profile.name}"} for row in own]
     told = {name: first.notes[name] for name in NOTES if name in first.notes}
-    notes = {**told, "lineage": list(lineage.values()), "agreement_matrix": agreement_matrix(proofs)}
+    matrix = agreement_matrix(proofs, TASKS[first.test_set.task])
+    notes = {**told, "lineage": list(lineage.values()), "agreement_matrix": matrix}
     return compose(first.recipe, first.test_set, networks, [proof.table for proof in proofs], **notes)

@@ -23,8 +23,8 @@ from targets.stats.intervals import (
     quantile_ratio,
     ratio,
 )
-from targets.stats.paired import paired_drop
-from targets.tasks.classification import discordant_pairs, right_answers, same_answers
+from targets.tasks import TASKS
+from targets.tasks.task import estimate_drop, same_answers
 
 Against = Callable[[Blocks, Blocks, float], Estimate]
 PRECISE = 0.01  # half an interval of a ratio of latencies that is enough to be told
@@ -61,11 +61,12 @@ def rows(old: Measured, new: Measured, test_set: TestSet) -> Iterator[tuple[str,
         times = against(new.blocks, old.blocks, LOOK_LEVEL)
         both = [f"{figures(milliseconds(quantile(one.blocks, q)).value)} ms" for one in (old, new)]
         yield f"latency {name}", *both, said(per_cent_more(times), "%")
-    count = len(test_set.labels)
-    shares = [f"{right_answers(one.logits, test_set) / count:.2%}" for one in (old, new)]
-    gain = points(paired_drop(*reversed(discordant_pairs(new.logits, old.logits, test_set)), count))
-    yield "accuracy", *shares, said(gain, "points")
-    alike = same_answers(new.logits, old.logits)
+    task = TASKS[test_set.task]
+    records = [task.records(one.logits, test_set.labels) for one in (old, new)]
+    scores = [f"{task.score(one):.2%}" for one in records]
+    # What the old file loses against the new one is what the new one gains.
+    yield task.metric, *scores, said(points(estimate_drop(task, *records)), "points")
+    alike = same_answers(task, new.logits, old.logits)
     yield "same answers", "", "", f"{alike.value:.2%} [{alike.low:.2%}, {alike.high:.2%}]"
     sizes = [f"{figures(one.size_bytes / MB)} MB" for one in (old, new)]
     yield "size", *sizes, f"{new.size_bytes / old.size_bytes - 1:+.1%}"

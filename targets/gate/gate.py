@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from targets.baselines.baseline import comparisons, load
@@ -17,15 +16,16 @@ from targets.baselines.lock import Lock, lock_of
 from targets.budgets.evidence import TestSet
 from targets.decoding import decode_files
 from targets.errors import Refusal, Unmeasurable
-from targets.image_folder import class_folders
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate, Measurement
 from targets.measuring.measure import measure
 from targets.report.table import compose, target_table, write_report
 from targets.spec.contract import NOTHING, Contract, Said, contract_of
 from targets.spec.profile import Profile
-from targets.stats.intervals import ratio, share
-from targets.tasks.classification import not_finite_line, right_answers
+from targets.stats.intervals import ratio
+from targets.tasks import TASKS
+from targets.tasks.answers import not_finite_line
+from targets.tasks.task import Examples, estimate
 from targets.verdict import judge, settled
 
 # Not the file's name: it could be that of one timed beside it.
@@ -58,13 +58,19 @@ def asked(given: Given) -> Iterator[Asked]:
     """The questions for a file. Raises Refusal where file and images do not fit."""
     proto = load(given.model)
     contract = contract_of(proto, str(given.model), given.said)
-    paths, folders = class_folders(given.images)
-    classes = check_classes(proto, contract, folders, given.images)
-    labels = np.array([classes.index(path.parent.name) for path in paths], dtype=np.int64)
+    found = examples(proto, contract, given.images)
     with tempfile.TemporaryDirectory(prefix="retort-") as work:
         decoded = Path(work) / "images.npy"
-        decode_files(paths, contract.decoding, decoded, "images")
-        yield Asked(contract, TestSet(labels, classes, {}), decoded, Path(work))
+        decode_files(found.paths, contract.decoding, decoded, "images")
+        test_set = TestSet(found.truth, found.classes, {}, contract.task)
+        yield Asked(contract, test_set, decoded, Path(work))
+
+
+def examples(proto: onnx.ModelProto, contract: Contract, images: Path) -> Examples:
+    """The labelled images of a folder. Raises Refusal where they are not what the file answers."""
+    (answers,) = (value for value in proto.graph.output if value.name == contract.output)
+    width = [dim.dim_value for dim in answers.type.tensor_type.shape.dim][-1:]
+    return TASKS[contract.task].examples(images, contract.classes, *width or (0,))
 
 
 def gate(
@@ -124,10 +130,11 @@ def lock(given: Given, path: Path) -> Lock:
 def figures(found: Measurement, test_set: TestSet) -> dict[str, Any]:
     """What people compare in a diff, with as many digits as mean something."""
     one, reference = found.candidates[CANDIDATE], found.comparisons["reference"]
-    right = share(right_answers(one.logits, test_set), len(test_set.labels))
+    task = TASKS[test_set.task]
+    score = estimate(task, task.records(one.logits, test_set.labels))
     times = ratio(one.blocks, reference.blocks)
     return {
-        "accuracy_percent": [round(100 * x, 2) for x in (right.value, right.low, right.high)],
+        f"{task.metric}_percent": [round(100 * x, 2) for x in (score.value, score.low, score.high)],
         "p50_vs_reference": [float(f"{x:.4g}") for x in (times.value, times.low, times.high)],
         "size_bytes": one.size_bytes,
     }
@@ -140,21 +147,3 @@ def circumstances(found: Measurement) -> dict[str, Any]:
         "taken": found.protocol["taken"],
         "test_images": len(next(iter(found.candidates.values())).logits),
     }
-
-
-def check_classes(
-    proto: onnx.ModelProto, contract: Contract, folders: tuple[str, ...], images: Path
-) -> tuple[str, ...]:
-    """The classes in the order of the answers: the file's own names, or the folders' in sorted order."""
-    if contract.classes:
-        odd = sorted(set(folders) - set(contract.classes))
-        if odd:
-            raise Refusal(
-                f"{images}: folder '{odd[0]}' is no class of the model ({', '.join(contract.classes[:8])})"
-            )
-        return contract.classes
-    (answers,) = (value for value in proto.graph.output if value.name == contract.output)
-    width = [dim.dim_value for dim in answers.type.tensor_type.shape.dim][-1:]
-    if width and width[0] not in (0, len(folders)):
-        raise Refusal(f"{images}: {len(folders)} class folders, but the model answers {width[0]} classes")
-    return folders

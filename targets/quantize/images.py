@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 
 from targets.decoding import decode_files
 from targets.errors import Refusal
-from targets.gate.gate import check_classes
+from targets.gate.gate import examples
 from targets.image_folder import SUFFIXES, class_folders
 from targets.spec.contract import Contract
 
 FEWEST = 8  # images of either part
-Labels = NDArray[np.int64]
+Labels = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def found_images(
     paths, folders = any_images(folder)
     if not folders:
         return paths, None, ()
-    classes = check_classes(model, contract, folders, folder)
-    return paths, np.array([classes.index(path.parent.name) for path in paths]), classes
+    found = examples(model, contract, folder)
+    return found.paths, found.truth, found.classes
 
 
 def any_images(folder: Path) -> tuple[list[Path], tuple[str, ...]]:

@@ -13,7 +13,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -35,6 +34,7 @@ from targets.report.table import compose, target_table, write_report
 from targets.runner.images import Images
 from targets.spec.contract import NOTHING, Contract, Said, contract_of
 from targets.spec.profile import Profile
+from targets.tasks import TASKS
 from targets.verdict import judge, settled
 
 DEFAULT = {"drop_vs_float": 1.0}  # where no budget is given
@@ -122,14 +122,15 @@ class Quantizer:
         return made
 
     def loses(self, feed: Images, images: Part) -> Callable[[onnx.ModelProto], float]:
-        """How many points of the calibration images a file answers right less often than float."""
+        """How many points of its score a file loses against float on the calibration images."""
         logits = answers(self.model, singly(feed, "float answers"), self.contract)
-        truth = logits.argmax(1) if images.labels is None else images.labels
-        right = float((logits.argmax(1) == truth).mean())
+        task = TASKS[self.contract.task]
+        truth = task.as_truth(logits) if images.labels is None else images.labels
+        score = task.score(task.records(logits, truth))
 
         def lost(model: onnx.ModelProto) -> float:
             found = answers(model, singly(feed, "answers"), self.contract, exact=True)
-            return 100 * (right - float((found.argmax(1) == truth).mean()))
+            return 100 * (score - task.score(task.records(found, truth)))
 
         return lost
 
@@ -154,8 +155,8 @@ def of_size(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
 def questions(model: onnx.ModelProto, contract: Contract, parts: Parts) -> TestSet:
     """The test images with their labels, or with what the float file answers."""
     if parts.test.labels is not None:
-        return TestSet(parts.test.labels, parts.classes, {})
+        return TestSet(parts.test.labels, parts.classes, {}, contract.task)
     feed = Images(str(parts.test.file), contract.feed())
     logits = answers(model, singly(feed, "float answers"), contract)
     names = contract.classes or tuple(str(number) for number in range(logits.shape[1]))
-    return TestSet(np.asarray(logits.argmax(1)), names, {})
+    return TestSet(TASKS[contract.task].as_truth(logits), names, {}, contract.task)

@@ -59,7 +59,6 @@ class Column:
 
 
 COLUMNS = (
-    Column("Accuracy", "%", lambda one: one.get("accuracy"), 100, 2),
     Column("Agreement", "%", lambda one: one.get("agreement", {}).get("same"), 100, 2),
     Column("Multiply-adds", "M", lambda one: one.get("macs"), 1e-6),
     Column("Parameters", "M", lambda one: one.get("parameters"), 1e-6),
@@ -70,7 +69,13 @@ COLUMNS = (
     Column("Throughput", "images/s", lambda one: one.get("images_per_second")),
     Column("Peak memory", "MB", lambda one: one.get("memory_bytes"), 1e-6),
 )
-TILES = ("Accuracy", "p50 latency", "p99 latency", "File")
+TILES = ("p50 latency", "p99 latency", "File")
+
+
+def score(table: Table) -> Column:
+    """The score of the table's task."""
+    metric = table["metric"]
+    return Column(metric.capitalize(), "%", lambda one: one.get(metric), 100, 2)
 
 
 def ladder(table: Table) -> Table:
@@ -80,7 +85,8 @@ def ladder(table: Table) -> Table:
     for target in table["targets"]:
         steps += [(target["target"], name, "", name == target["ship"]) for name in target["candidates"]]
         groups.append(target["candidates"].values())
-    filled = {column: [found for group in groups for found in column.cells(group)] for column in COLUMNS}
+    columns = (score(table), *COLUMNS)
+    filled = {column: [found for group in groups for found in column.cells(group)] for column in columns}
     filled = {column: cells for column, cells in filled.items() if any(cells)}
     rows = [
         {"target": target, "name": name, "network": network, "chosen": chosen, "cells": cells}
@@ -91,14 +97,17 @@ def ladder(table: Table) -> Table:
     return {"columns": list(filled), "rows": rows}
 
 
-def tiles(one: Table) -> list[tuple[Column, Cell]]:
+def tiles(table: Table, one: Table) -> list[tuple[Column, Cell]]:
     """What the page says of the chosen candidate in large type."""
     shown = [column for title in TILES for column in COLUMNS if column.title == title]
+    shown.insert(0, score(table))
     return [(column, found) for column in shown for found in column.cells([one]) if found]
 
 
 def classes(table: Table) -> Table:
     """Recall of each class that has test images, by everyone who answered; each one's lowest is marked."""
+    if "class_images" not in table:
+        return {"names": []}
     present = [(name, n) for name, n in zip(table["classes"], table["class_images"], strict=True) if n]
     groups = [("", len(table["networks"]))] if table["networks"] else []
     groups += [(target["target"], len(target["candidates"])) for target in table["targets"]]

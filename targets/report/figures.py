@@ -129,7 +129,7 @@ def face(chosen: bool, own: str) -> str:
     return own if chosen else PAPER
 
 
-def accuracy_limits(found: list[Table]) -> tuple[float, float]:
+def score_limits(found: list[Table]) -> tuple[float, float]:
     low, high = 100 * min(one["low"] for one in found), 100 * max(one["high"] for one in found)
     room = 0.06 * max(high - low, 0.5)
     return max(0.0, low - room) if low > 0 else -room, high + room
@@ -140,12 +140,12 @@ def tall(steps: list[Rung]) -> float:
 
 
 def ladder(table: Table) -> str:
-    """Accuracy with its interval at each step from the teacher to what runs on the targets."""
+    """The score with its interval at each step from the teacher to what runs on the targets."""
     steps = rungs(table)
     with drawing(HALF, tall(steps)) as figure:
         axes = figure.subplots()
         for y, step in enumerate(steps):
-            bar, value = reach(step.found["accuracy"], 100)
+            bar, value = reach(step.found[table["metric"]], 100)
             axes.errorbar(
                 value,
                 y,
@@ -163,13 +163,15 @@ def ladder(table: Table) -> str:
         for label, step in zip(axes.get_yticklabels(), steps, strict=True):
             label.set_fontweight(weight(step.chosen))
         axes.set_ylim(len(steps) - 0.5, -0.5)
-        axes.set_xlim(accuracy_limits([step.found["accuracy"] for step in steps]))
+        axes.set_xlim(score_limits([step.found[table["metric"]] for step in steps]))
         axes.locator_params(axis="x", nbins=6)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
-        axes.set_xlabel("accuracy, %")
-        return svg(figure, "ladder", "Accuracy with its interval at each step of the ladder")
+        axes.set_xlabel(f"{table['metric']}, %")
+        return svg(
+            figure, "ladder", f"{table['metric'].capitalize()} with its interval at each step of the ladder"
+        )
 
 
 def weight(chosen: bool) -> str:
@@ -177,25 +179,25 @@ def weight(chosen: bool) -> str:
 
 
 def tradeoff(table: Table) -> str:
-    """Accuracy against latency of every candidate of every target, with both intervals."""
+    """The score against latency of every candidate of every target, with both intervals."""
     steps = [step for step in rungs(table) if "latency_ms" in step.found]
     with drawing(HALF, min(6.5, 0.6 + tall(steps))) as figure:
         axes = figure.subplots()
         for step in steps:
             across, x = reach(step.found["latency_ms"]["p50"])
-            along, y = reach(step.found["accuracy"], 100)
+            along, y = reach(step.found[table["metric"]], 100)
             filled = face(step.chosen, step.colour)
             axes.errorbar(x, y, along, across, step.marker, color=step.colour, mfc=filled, ms=8, mew=1.6)
-        teacher = [one["accuracy"] for one in table["networks"] if one["name"] == "teacher"]
+        teacher = [one[table["metric"]] for one in table["networks"] if one["name"] == "teacher"]
         for one in teacher:
             axes.axhline(100 * one["value"], color=INK, alpha=0.6, lw=1, ls=(0, (5, 4)))
         span([step.found["latency_ms"]["p50"]["value"] for step in steps], axes)
-        axes.set_ylim(accuracy_limits([step.found["accuracy"] for step in steps] + teacher))
+        axes.set_ylim(score_limits([step.found[table["metric"]] for step in steps] + teacher))
         axes.grid()
         axes.set_xlabel("p50 latency, ms per call")
-        axes.set_ylabel("accuracy, %")
+        axes.set_ylabel(f"{table['metric']}, %")
         figure.legend(handles=key(table, bool(teacher)), loc="outside lower center", ncols=4, fontsize=8)
-        return svg(figure, "tradeoff", "Accuracy against latency of each candidate")
+        return svg(figure, "tradeoff", f"{table['metric'].capitalize()} against latency of each candidate")
 
 
 def key(table: Table, teacher: bool) -> list[Any]:

@@ -22,8 +22,9 @@ from targets.provenance.seal import seal
 from targets.report import render, strips
 from targets.runner.files import atomic_write
 from targets.spec.profile import Profile
-from targets.stats.intervals import milliseconds, quantile, share
-from targets.tasks.classification import recalls, right_answers, same_answers
+from targets.stats.intervals import milliseconds, quantile
+from targets.tasks import TASKS
+from targets.tasks.task import Task, estimate, same_answers
 from targets.verdict import Verdict, plain_float
 
 VERSION = version("retort")
@@ -70,7 +71,7 @@ def candidate_table(found: Measured, test_set: TestSet, batch: int) -> dict[str,
     return {
         **answers_table(found.logits, test_set),
         **(latency_table(found, batch) if found.blocks else {}),
-        **agreement_table(found),
+        **agreement_table(found, TASKS[test_set.task]),
         "artifact": found.artifact.name,
         "size_bytes": found.size_bytes,
         "memory_bytes": found.memory_bytes,
@@ -92,20 +93,19 @@ def latency_table(found: Measured, batch: int) -> dict[str, Any]:
     }
 
 
-def agreement_table(found: Measured) -> dict[str, Any]:
+def agreement_table(found: Measured, task: Task) -> dict[str, Any]:
     """The same file's answers on the device and by ONNX Runtime on this machine, where those are two."""
     if found.here is None or found.here is found.logits:
         return {}
-    same, largest = same_answers(found.logits, found.here), float(np.abs(found.logits - found.here).max())
-    return {"agreement": {"same": asdict(same), "largest": largest}}
+    same, largest = same_answers(task, found.logits, found.here), np.abs(found.logits - found.here).max()
+    return {"agreement": {"same": asdict(same), "largest": float(largest)}}
 
 
 def answers_table(logits: NDArray[np.float32], test_set: TestSet) -> dict[str, Any]:
-    """Accuracy with its interval, and the recall of each class."""
-    return {
-        "accuracy": asdict(share(right_answers(logits, test_set), len(test_set.labels))),
-        "recall": [asdict(found) for found in recalls(logits, test_set, 0.95)],
-    }
+    """The task's score with its interval, and what else the task tells: for classes, the recall of each."""
+    task = TASKS[test_set.task]
+    records = task.records(logits, test_set.labels)
+    return {task.metric: asdict(estimate(task, records)), **task.details(records, test_set)}
 
 
 def network_table(
@@ -125,9 +125,11 @@ def compose(
         "recipe": recipe,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "status": next((s for s in (FAILED, UNDECIDED) if s in statuses), PASSED),
+        "task": test_set.task,
+        "metric": TASKS[test_set.task].metric,
         "classes": list(test_set.classes),
         "test_images": len(test_set.labels),
-        "class_images": np.bincount(test_set.labels, minlength=len(test_set.classes)).tolist(),
+        **TASKS[test_set.task].facts(test_set.labels, test_set.classes),
         "networks": networks,
         "targets": targets,
         **more,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from targets.errors import Refusal
 from targets.image_folder import Decoding, Interpolation, Resize, Size
+from targets.tasks import task_of
 
 KEY = "retort.contract"
 Layout = Literal["nchw-float32", "nhwc-uint8"]
@@ -41,6 +42,7 @@ class Contract:
     range: Range = "0..1"
     resize: Resize | None = None
     interpolation: Interpolation = "bilinear"
+    task: str = "classification"
 
     @property
     def decoding(self) -> Decoding:
@@ -110,9 +112,11 @@ def read_contract(proto: onnx.ModelProto) -> Contract | None:
     for prop in proto.metadata_props:
         if prop.key == KEY:
             try:
-                return Contract.of(json.loads(prop.value))
+                contract = Contract.of(json.loads(prop.value))
             except (ValueError, TypeError, KeyError) as error:
                 raise Refusal(f"the file's {KEY} cannot be read ({error}); export the file anew") from None
+            task_of(contract.task, KEY)
+            return contract
     return None
 
 

@@ -1,156 +1,93 @@
-"""What the answers say: accuracy, what was lost against another network, the weakest class, agreement.
+"""Classification: of each image, which one of several classes it shows.
 
-A network's answer to an image is the class with the largest logit. ``CLASSIFICATION`` holds the budgets of this task.
+A network answers with a number a class (logits); its answer is the class of the largest. A record is whether that
+is right, and the score, accuracy, is the share of right answers.
 """
 
 from __future__ import annotations
 
-import math
-from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from targets.budgets.budget import POINTS, SHARE, Budget, Found
-from targets.budgets.evidence import Evidence, TestSet
-from targets.budgets.line import Line, Outcome, points
+from targets.budgets.evidence import Answers, Evidence, TestSet
+from targets.budgets.line import points
+from targets.errors import Refusal
+from targets.image_folder import class_folders
 from targets.stats.intervals import Estimate, share
-from targets.stats.paired import images_needed, paired_drop
+from targets.tasks.task import Examples, Records, Task
 
 
-def drop(evidence: Evidence, against: str) -> Found:
-    """Accuracy lost against another network on the same images, by pairs."""
-    logits, reference = evidence.candidate.logits, evidence.answers.get(against)
-    if reference is None:
-        return Found(None, f"no answers of the {against} to compare with")
-    if np.array_equal(logits, reference):  # the reference itself: nothing is estimated
-        return Found(Estimate(0.0, 0.0, 0.0), "the same answers")
-    (lost, won), count = discordant_pairs(logits, reference, evidence.test_set), len(evidence.test_set.labels)
-    return Found(
-        points(paired_drop(lost, won, count)),
-        f"{lost} lost, {won} won of {count}",
-        lambda limit: images_needed(lost, won, count, limit / 100),
-    )
+def right(logits: Answers, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N,): whether the largest of each image's logits (N, classes) is its class's."""
+    return np.asarray(logits.argmax(1) == labels)
 
 
-def discordant_pairs(
-    mine: NDArray[np.float32], theirs: NDArray[np.float32], test_set: TestSet
-) -> tuple[int, int]:
-    """How many images only the other answers right, and how many only this one."""
-    right, others = mine.argmax(1) == test_set.labels, theirs.argmax(1) == test_set.labels
-    return int((others & ~right).sum()), int((right & ~others).sum())
-
-
-def right_answers(logits: NDArray[np.float32], test_set: TestSet) -> int:
-    return int((logits.argmax(1) == test_set.labels).sum())
-
-
-def accuracy(evidence: Evidence) -> Found:
-    right, count = right_answers(evidence.candidate.logits, evidence.test_set), len(evidence.test_set.labels)
-    return Found(points(share(right, count)), f"{right} of {count} right")
-
-
-def recalls(logits: NDArray[np.float32], test_set: TestSet, level: float) -> list[Estimate]:
+def recalls(right: Records, test_set: TestSet, level: float) -> list[Estimate]:
     """Recall of each class that has images, in their order."""
-    right = logits.argmax(1) == test_set.labels
     counts = np.bincount(test_set.labels, minlength=len(test_set.classes))
     hits = np.bincount(test_set.labels[right], minlength=len(test_set.classes))
     return [share(int(h), int(n), level) for h, n in zip(hits, counts, strict=True) if n]
+
+
+def accuracy(evidence: Evidence) -> Found:
+    found = right(evidence.candidate.logits, evidence.test_set.labels)
+    return Found(points(share(int(found.sum()), len(found))), f"{int(found.sum())} of {len(found)} right")
 
 
 def worst_class(evidence: Evidence) -> Found:
     """Every class must keep to it, so each interval is widened to hold for all at once (Bonferroni)."""
     test_set = evidence.test_set
     present = np.unique(test_set.labels)
-    found = recalls(evidence.candidate.logits, test_set, 1 - 0.05 / len(present))
+    found = recalls(right(evidence.candidate.logits, test_set.labels), test_set, 1 - 0.05 / len(present))
     worst = min(range(len(found)), key=lambda i: found[i].value)
     bounds = Estimate(found[worst].value, min(f.low for f in found), min(f.high for f in found))
     return Found(points(bounds), f"class {test_set.classes[int(present[worst])]}")
 
 
-def same_answers(mine: NDArray[np.float32], theirs: NDArray[np.float32]) -> Estimate:
-    """The share of the images that both answer alike, right or wrong."""
-    alike = mine.argmax(1) == theirs.argmax(1)
-    return share(int(alike.sum()), len(alike))
-
-
-def agreement_with_baseline(evidence: Evidence) -> Found:
-    return agreement(evidence.candidate.logits, evidence.answers.get("baseline"), "baseline")
-
-
-def agreement_with_onnx_runtime(evidence: Evidence) -> Found:
-    return agreement(evidence.candidate.logits, evidence.candidate.here, "ONNX Runtime")
-
-
-def agreement(logits: NDArray[np.float32], theirs: NDArray[np.float32] | None, whose: str) -> Found:
-    """Same answers as another's, or not: with the largest difference of a logit, and what would decide."""
-    if theirs is None:
-        return Found(None, f"no {whose} was asked the same images")
-    found = same_answers(logits, theirs)
-    note = f"{len(logits)} images, logits within {float(np.abs(logits - theirs).max()):.2g}"
-    return Found(points(found), note, lambda limit: images_for_share(found.value, limit / 100))
-
-
-def images_for_share(value: float, limit: float, most: int = 10_000_000) -> int | None:
-    """About how many images would prove ``share ≥ limit`` if it stayed what it was seen to be; None if never."""
-    if value <= limit:
-        return None
-    count = 1
-    while share(round(value * count), count).low < limit:
-        count = math.ceil(1.05 * count)
-        if count > most:
-            return None
-    return count
-
-
-def not_finite_line(logits: NDArray[np.float32]) -> Line | None:
-    """A failed line for answers that are no numbers, whatever the budgets are; None where all are numbers."""
-    count = int((~np.isfinite(logits)).any(1).sum())
-    if not count:
-        return None
-    note = f"{count} of {len(logits)} images are answered with what is no number"
-    return Line("finite", 0.0, "images", Outcome.FAIL, note=note, meaning="every answer is a number")
-
-
-CLASSIFICATION = (
-    Budget(
-        "accuracy",
-        "%",
-        "at_least",
-        "share of the test images that are answered right",
-        SHARE,
-        "answers",
-        accuracy,
-    ),
-    *(
+class Classification(Task):
+    name = "classification"
+    metric = "accuracy"
+    budgets = (
         Budget(
-            f"drop_vs_{name}",
-            "points",
-            "at_most",
-            f"accuracy lost against the {whom}",
-            POINTS,
+            "accuracy",
+            "%",
+            "at_least",
+            "share of the test images that are answered right",
+            SHARE,
             "answers",
-            partial(drop, against=name),
-        )
-        for name, whom in (("teacher", "teacher"), ("float", "float candidate"), ("baseline", "baseline"))
-    ),
-    Budget(
-        "agreement_vs_baseline",
-        "%",
-        "at_least",
-        "share of the test images that are answered as the baseline does",
-        SHARE,
-        "answers",
-        agreement_with_baseline,
-    ),
-    Budget(
-        "agreement",
-        "%",
-        "at_least",
-        "share of the test images that are answered as ONNX Runtime does here with the same weights",
-        SHARE,
-        "answers",
-        agreement_with_onnx_runtime,
-    ),
-    Budget("worst_class", "%", "at_least", "recall of the weakest class", POINTS, "answers", worst_class),
-)
+            accuracy,
+        ),
+        Budget("worst_class", "%", "at_least", "recall of the weakest class", POINTS, "answers", worst_class),
+    )
+
+    def records(self, answers: Answers, truth: NDArray[Any]) -> Records:
+        return right(answers, truth)
+
+    def same(self, mine: Answers, theirs: Answers) -> Records:
+        return right(mine, self.as_truth(theirs))
+
+    def as_truth(self, answers: Answers) -> NDArray[np.int64]:
+        return np.asarray(answers.argmax(1))
+
+    def examples(self, folder: Path, classes: tuple[str, ...], width: int) -> Examples:
+        """Of class folders; the order of the classes is the file's own, or the folders' sorted one."""
+        paths, folders = class_folders(folder)
+        odd = sorted(set(folders) - set(classes)) if classes else []
+        if odd:
+            told = ", ".join(classes[:8])
+            raise Refusal(f"{folder}: folder '{odd[0]}' is no class of the model ({told})")
+        if not classes and width not in (0, len(folders)):
+            raise Refusal(f"{folder}: {len(folders)} class folders, but the model answers {width} classes")
+        names = classes or folders
+        labels = np.array([names.index(path.parent.name) for path in paths], dtype=np.int64)
+        return Examples(paths, labels, names)
+
+    def facts(self, truth: NDArray[Any], classes: tuple[str, ...]) -> dict[str, Any]:
+        return {"class_images": np.bincount(truth, minlength=len(classes)).tolist()}
+
+    def details(self, records: Records, test_set: TestSet) -> dict[str, Any]:
+        return {"recall": [vars(found) for found in recalls(records, test_set, 0.95)]}

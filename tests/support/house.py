@@ -39,6 +39,7 @@ ROOMS = (
     "pipeline.hyperparameters",
     "pipeline.compute",
     "pipeline.data",
+    "pipeline.tasks",
     "pipeline.models",
     "pipeline.losses",
     "pipeline.quantization",

@@ -70,7 +70,9 @@ def scheme(wanted: dict[str, Any], data: Decoded, folder: Path) -> Scheme:
     elif wanted.get("replay"):
         plain = distilled(data, wanted["replay"], folder)
     else:
-        plain = Supervised(tiny.model(seed=1) if wanted.get("statistics") else without_statistics(), 0.0)
+        plain = Supervised(
+            tiny.model(seed=1) if wanted.get("statistics") else without_statistics(), tiny.labels(0.0)
+        )
 
     def before(number: int) -> float:
         died = folder / "died"

@@ -27,12 +27,19 @@ from pipeline.models.tapped_model import Model, Outputs, outputs
 from pipeline.quantization.ptq import calibrate, prepare
 from pipeline.recipe.schema import Training
 from pipeline.schemes.base import Phase, Scheme
+from pipeline.schemes.labels import Labels
+from pipeline.tasks import TASKS
 from targets.image_folder import Decoding
 
 SIDE, CLASSES = 16, 4
 SHAPE = (3, SIDE, SIDE)  # of an image
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.3, 0.2)
 NARROW, WIDE = (8, 8, 12, 20), (8, 8, 16, 24)
+
+
+def labels(smoothing: float, weight: float = 1.0) -> Labels:
+    """The loss of the labels of classes."""
+    return Labels(TASKS["classification"], smoothing, weight)
 
 
 def network(

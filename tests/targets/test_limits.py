@@ -24,14 +24,16 @@ from targets.report.table import compose, target_table
 from targets.report.terminal import amount
 from targets.spec.profile import Profile
 from targets.stats.intervals import Estimate
-from targets.tasks.classification import CLASSIFICATION
+from targets.tasks import TASKS
+from targets.tasks.answers import ANSWERS
 from targets.verdict import judge, settled, unmeasured
 
 RECIPE = 'version = 1\ndata = "digits"\nteacher = "resnet20"\nstudent = "resnet8"\nbudgets = { %s }\n'
 
 
 def test_no_two_rows_have_one_name() -> None:
-    assert len(BUDGETS) == len(CLASSIFICATION) + len(LATENCY) + len(COST)
+    own = sum(len(task.budgets) for task in TASKS.values())
+    assert len(BUDGETS) == own + len(ANSWERS) + len(LATENCY) + len(COST)
 
 
 @pytest.mark.parametrize("name", BUDGETS)

@@ -90,10 +90,13 @@ def distilled() -> Scheme:
     student, teacher = tiny.model(tiny.NARROW, seed=1), tiny.model(tiny.WIDE, seed=2)
     lines = [Loss(name=name) for name in ("fitnet", "kd", "srkd", "reviewkd")]
     terms = bind_losses(lines, tiny.shapes_of(student, teacher), "here")
-    return Offline(tiny.parts(student), [Guide(tiny.parts(teacher), terms, 1.0)], 0.5, 0.0)
+    return Offline(tiny.parts(student), [Guide(tiny.parts(teacher), terms, 1.0)], tiny.labels(0.0, 0.5))
 
 
-SCHEMES: dict[str, Any] = {"supervised": lambda: Supervised(tiny.model(seed=1), 0.1), "distilled": distilled}
+SCHEMES: dict[str, Any] = {
+    "supervised": lambda: Supervised(tiny.model(seed=1), tiny.labels(0.1)),
+    "distilled": distilled,
+}
 
 
 def stepped(

@@ -24,7 +24,6 @@ from pipeline.data.decoded import TRAIN, Decoded, Facts
 from pipeline.losses import LOSSES, bind_losses
 from pipeline.recipe.schema import Loss, Training
 from pipeline.schemes.offline import Guide, Offline
-from pipeline.schemes.supervised import label_loss
 from support import tiny
 from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets.errors import Refusal
@@ -188,11 +187,10 @@ def test_the_loss_of_mixed_labels_is_that_of_soft_targets(smoothing: float) -> N
     soft = shares[:, None] * F.one_hot(own, 4) + (1 - shares[:, None]) * F.one_hot(other, 4)
     expected = F.cross_entropy(logits, soft, label_smoothing=smoothing)
     batch = Batch(torch.zeros(6), own, own, 0, Mixed(other, shares))
-    assert torch.allclose(label_loss(logits, batch, smoothing), expected)
-    assert torch.equal(
-        label_loss(logits, replace(batch, mixed=None), smoothing),
-        F.cross_entropy(logits, own, label_smoothing=smoothing),
-    )
+    loss = tiny.labels(smoothing)
+    assert torch.allclose(loss.of(logits, batch), expected)
+    plain = loss.of(logits, replace(batch, mixed=None))
+    assert torch.allclose(plain, F.cross_entropy(logits, own, label_smoothing=smoothing), 1e-6, 0)
 
 
 # Which losses look at an image's one label: by their equations.
@@ -205,7 +203,7 @@ def terms(name: str) -> Iterator[tuple[float, Tensor]]:
     student, teacher = tiny.model(seed=1), tiny.teacher_for(name)
     lines = [Loss(name=name, ramp=0.0, stop=1.0)]
     guide = Guide(tiny.parts(teacher), bind_losses(lines, tiny.shapes_of(student, teacher), "here"), 1.0)
-    scheme = Offline(tiny.parts(student), [guide], 1.0, 0.0)
+    scheme = Offline(tiny.parts(student), [guide], tiny.labels(0.0))
     labels = torch.arange(6) % tiny.CLASSES
     batch = Batch(tiny.pictures(6), labels, torch.arange(6), 0, Mixed(labels.flip(0), torch.rand(6)))
     for progress in (0.0, 0.5, 0.99):

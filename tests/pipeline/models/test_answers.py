@@ -77,7 +77,7 @@ def test_the_logits_are_taken(form: str) -> None:
     made, output, expected = TAKEN[form]
     torch.manual_seed(0)
     network = Answering(made)
-    choice = check_answers(network, (3, 16, 16), 4, "here", output)
+    choice = check_answers(network, (3, 16, 16), (4,), "here", output)
     assert choice == expected
     assert not network._forward_hooks, "what is tried is a copy"
     choose(network, choice)
@@ -111,7 +111,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], Key | None, str]] = {
 def test_answers_without_clear_logits_are_refused(form: str) -> None:
     made, output, words = REFUSED[form]
     with pytest.raises(Refusal, match=words) as caught:
-        check_answers(Answering(made), (3, 16, 16), 4, "here", output)
+        check_answers(Answering(made), (3, 16, 16), (4,), "here", output)
     assert str(caught.value).startswith("here: ") and "\n" not in str(caught.value)
 
 
@@ -147,11 +147,11 @@ class Registering(nn.Module):
 )
 def test_networks_that_would_stop_the_first_batch_are_refused(network: nn.Module, words: str) -> None:
     with pytest.raises(Refusal, match=words):
-        check_answers(network, (3, 16, 16), 4, "here")
+        check_answers(network, (3, 16, 16), (4,), "here")
 
 
 def wrapped(network: nn.Module, side: int) -> Model:
-    choose(network, check_answers(network, tiny.square(side), 3, "here"))
+    choose(network, check_answers(network, tiny.square(side), (3,), "here"))
     return Model(network, tiny.MEAN, tiny.STD, *find_levels(network, tiny.square(side)))
 
 
@@ -177,7 +177,7 @@ def test_auxiliary_heads_train_with_their_weight_and_are_silent_in_evaluation(
     data = tiny.write_set(tmp_path)
     small = next(plain_batches(data, data.part(TRAIN), 3))
     batch = replace(small, images=F.interpolate(small.images, side))
-    found = tiny.losses(Supervised(model.train(), 0.0), batch, 0.0)["student"]
+    found = tiny.losses(Supervised(model.train(), tiny.labels(0.0)), batch, 0.0)["student"]
     seen = outputs(model(batch.images))
     assert len(seen.auxiliary) == len(heads) - 1
     entropy = [F.cross_entropy(logits, batch.labels) for logits in (seen.logits, *seen.auxiliary)]

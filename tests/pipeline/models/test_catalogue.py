@@ -152,7 +152,7 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_factory_beside_the_recipe_may_be_called_pipeline(beside: Path) -> None:
     made = build("pipeline:make", beside, 5, {"bias": False}, "here").network
     assert made[3].weight.shape == (5, 6) and made[3].bias is None  # type: ignore[index]
-    check_answers(made, (3, 16, 16), 5, "here")
+    check_answers(made, (3, 16, 16), (5,), "here")
     ours = importlib.import_module("pipeline")
     assert Path(ours.__path__[0]).name == "pipeline" and not hasattr(ours, "make")
 
@@ -234,9 +234,9 @@ def test_what_a_factory_makes_is_brought_to_a_plain_network_in_float32(
         assert {key: tensor.dtype for key, tensor in found.items()} == {
             key: tensor.dtype for key, tensor in wanted.items()
         }
-        check_answers(built.network, (3, 16, 16), 4, "here")
+        check_answers(built.network, (3, 16, 16), (4,), "here")
     # Its weight is computed: with a gradient it could not be copied.
-    check_answers(build("made:normed", tmp_path, 4, {}, "here").network, (3, 16, 16), 4, "here")
+    check_answers(build("made:normed", tmp_path, 4, {}, "here").network, (3, 16, 16), (4,), "here")
     for name in ("scripted", "inside"):
         with pytest.raises(Refusal, match=f"here: made:{name} gave a network in TorchScript, .* return the"):
             build(f"made:{name}", tmp_path, 4, {}, "here")

@@ -177,7 +177,7 @@ def test_auxiliary_heads_stay_behind(
         pytest.importorskip("timm", reason="an optional catalogue")
     torch.manual_seed(0)
     network = WithHead() if name == "tests" else build(name, None, tiny.CLASSES, arguments, "here").network
-    choice = check_answers(network, tiny.square(side), tiny.CLASSES, "here")
+    choice = check_answers(network, tiny.square(side), (tiny.CLASSES,), "here")
     choose(network, choice)
     model, images = model_of(network, side), tiny.pictures(2, side)
     with torch.no_grad():

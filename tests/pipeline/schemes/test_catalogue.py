@@ -53,7 +53,7 @@ def test_every_scheme_trains_from_a_recipe(
 ) -> None:
     looks = itertools.count()
     monkeypatch.setattr(
-        loop, "validation_accuracy", lambda network, data: next(looks) / 100
+        loop, "validation_score", lambda network, data: next(looks) / 100
     )  # the trained state is kept
     given = setup(data, tmp_path, {"scheme": name}, form, taught=SCHEMES[name].teachers != "none")
     scheme = build(given)
@@ -74,7 +74,7 @@ def test_a_training_that_is_killed_goes_on_with_the_same_tensors(
     name: str, data: Decoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = itertools.count()
-    monkeypatch.setattr(loop, "validation_accuracy", lambda network, data: next(looks) / 100)
+    monkeypatch.setattr(loop, "validation_score", lambda network, data: next(looks) / 100)
     taught, settings, left = SCHEMES[name].teachers != "none", tiny.training(epochs=2), []
     for dies in (False, True):
         file = f"{name} {dies}"
@@ -117,7 +117,7 @@ def test_without_a_teacher_the_labels_alone_teach(data: Decoded, tmp_path: Path)
     given = setup(data, tmp_path, {}, taught=False)
     other = tiny.model(tiny.NARROW, seed=1)
     loop.fit(build(given), data, tiny.training(epochs=2), tmp_path, "one")
-    loop.fit(Supervised(other, 0.0), data, tiny.training(epochs=2), tmp_path, "two")
+    loop.fit(Supervised(other, tiny.labels(0.0)), data, tiny.training(epochs=2), tmp_path, "two")
     assert tiny.same(tiny.state(given.student), tiny.state(other)) == []
 
 

@@ -45,7 +45,7 @@ def test_every_method_trains_from_a_recipe(
 ) -> None:
     # What was trained is kept, also where one epoch has made it worse.
     looks = itertools.count()
-    monkeypatch.setattr(loop, "validation_accuracy", lambda network, data: next(looks) / 100)
+    monkeypatch.setattr(loop, "validation_score", lambda network, data: next(looks) / 100)
     like = tiny.model(tiny.NARROW, seed=1)
     student: nn.Module = like if form == "float" else tiny.graph()
     teacher = tiny.teacher_for(name)
@@ -101,7 +101,10 @@ def test_with_random_a_batch_has_one_teacher_drawn_by_share(data: Decoded, tmp_p
     )
     for number, guide in enumerate(scheme.guides):
         guide.terms[:] = [Term(lambda step, number=number: torch.tensor(float(number)), 1.0, 0.0, 1.0)]
-    scheme.label_weight, batch = 0.0, next(plain_batches(data, data.part(TRAIN), 4))
+    scheme.labels, batch = (
+        tiny.labels(0.0, 0.0),
+        next(plain_batches(data, data.part(TRAIN), 4)),
+    )
     generator = torch.Generator().manual_seed(0)
     drawn = [tiny.losses(scheme, batch, 0.5, generator)["student"].item() for _ in range(400)]
     assert set(drawn) == {0.0, 1.0}
@@ -138,7 +141,7 @@ def test_a_term_of_no_weight_is_not_computed(data: Decoded) -> None:
 
     student, teacher = tiny.model(tiny.NARROW, seed=1), tiny.model(tiny.WIDE, seed=2)
     terms = [Term(never, 1.0, 0.0, 0.5), Term(never, 0.0, 0.0, 1.0)]
-    scheme = Offline(tiny.parts(student), [Guide(tiny.parts(teacher), terms, 1.0)], 1.0, 0.0)
+    scheme = Offline(tiny.parts(student), [Guide(tiny.parts(teacher), terms, 1.0)], tiny.labels(0.0, 1.0))
     assert tiny.losses(scheme, next(plain_batches(data, data.part(TRAIN), 4)), 0.5)["student"] > 0
 
 

@@ -209,7 +209,7 @@ def test_every_class_has_an_image_in_every_split(
 ) -> None:
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
     source = images(labels, len(counts))
-    split = decode.split_images(source, test, validation, np.random.default_rng(seed))
+    split = decode.split_images(source, source.labels, test, validation, np.random.default_rng(seed))
     assert set(np.unique(split)) <= {TRAIN, VALIDATION, TEST}
     for label, count in enumerate(counts):
         mine = split[source.labels == label]
@@ -221,7 +221,7 @@ def test_every_class_has_an_image_in_every_split(
 def test_a_given_test_split_is_left_as_it_is(seed: int) -> None:
     held = np.random.default_rng(seed).permutation([True] * 6 + [False] * 14).tolist()
     source = images([0] * 10 + [1] * 10, 2, held)
-    split = decode.split_images(source, None, 0.1, np.random.default_rng(seed))
+    split = decode.split_images(source, source.labels, None, 0.1, np.random.default_rng(seed))
     np.testing.assert_array_equal(split == TEST, held)
 
 

@@ -101,8 +101,8 @@ def test_a_goal_of_multiply_adds_is_reached_and_told(criterion: str, job: Make) 
     assert told["cut"]["reached"] == share(one) <= 0.6
     assert set(told["validation"]) == {"before", "cut", "trained"}
     data = tiny.decoded.read(one.parents["data"])
-    assert told["validation"]["before"] == loop.validation_accuracy(loaded(one.parents["student"]), data)
-    assert told["validation"]["trained"] == loop.validation_accuracy(loaded(one.out), data)
+    assert told["validation"]["before"] == loop.validation_score(loaded(one.parents["student"]), data)
+    assert told["validation"]["trained"] == loop.validation_score(loaded(one.out), data)
     assert told["validation"]["trained"] == max(told["training"]["start"], *told["training"]["validation"])
     assert len(told["training"]["loss"]) == 1
     (edit,) = checkpoint.read(one.out).edits

@@ -35,7 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Decoded:
 
 
 def supervised() -> Scheme:
-    return Supervised(tiny.model(seed=1), smoothing=0.1)
+    return Supervised(tiny.model(seed=1), tiny.labels(0.1))
 
 
 def with_hints() -> Scheme:
@@ -43,11 +43,11 @@ def with_hints() -> Scheme:
     torch.manual_seed(3)
     lines = [Loss(name="fitnet"), Loss(name="kd"), Loss(name="srkd")]
     terms = bind_losses(lines, tiny.shapes_of(student, teacher), "here")
-    return Offline(tiny.parts(student), [Guide(tiny.parts(teacher), terms, 1.0)], 0.5, 0.0)
+    return Offline(tiny.parts(student), [Guide(tiny.parts(teacher), terms, 1.0)], tiny.labels(0.0, 0.5))
 
 
 def on_a_grid() -> Scheme:
-    return Supervised(tiny.graph(), smoothing=0.0)
+    return Supervised(tiny.graph(), tiny.labels(0.0))
 
 
 class Left(NamedTuple):
@@ -147,7 +147,7 @@ def test_the_best_on_validation_is_kept(
         seen.append(tiny.state(network))
         return next(script)
 
-    monkeypatch.setattr(loop, "validation_accuracy", look)
+    monkeypatch.setattr(loop, "validation_score", look)
     scheme = supervised()
     history = loop.fit(scheme, data, tiny.training(epochs=4), tmp_path, "here")
     assert history.best_epoch == 2, "of equals, the later"
@@ -176,7 +176,7 @@ def test_an_offline_step_is_the_weighted_sum(data: Decoded) -> None:
         Term(lambda step: step.progress * torch.ones(()), 3.0, 0.0, 1.0),
         Term(lambda step: step.teacher.logits.sum(), 0.5, 0.0, 1.0),
     ]
-    scheme = Offline(tiny.parts(student), [Guide(tiny.parts(teacher), terms, 1.0)], 0.25, 0.0)
+    scheme = Offline(tiny.parts(student), [Guide(tiny.parts(teacher), terms, 1.0)], tiny.labels(0.0, 0.25))
     loss = tiny.losses(scheme, batch, 0.75)["student"]
     hard = nn.functional.cross_entropy(student(batch.images)[0], batch.labels)
     taught = teacher(batch.images)[0].sum()
@@ -213,7 +213,7 @@ def test_training_on_a_grid_moves_its_weights_and_no_scale(data: Decoded, tmp_pa
     scheme = on_a_grid()
     grid = scheme.players["student"].network
     before = tiny.state(grid)
-    loop.validation_accuracy(grid, data)
+    loop.validation_score(grid, data)
     assert tiny.same(before, tiny.state(grid)) == [], "looking changed it"
     run = loop.Run(scheme, data, tiny.training(epochs=1), tmp_path / "run.pt")
     run.begin()
@@ -227,7 +227,7 @@ def test_a_training_never_ends_below_what_it_was_given(data: Decoded, tmp_path: 
     """A learning rate that ruins the network: the given one is kept, to the bit."""
     scheme = on_a_grid()
     before = tiny.state(scheme.players["student"].network)
-    given = loop.validation_accuracy(scheme.players["student"].network, data)
+    given = loop.validation_score(scheme.players["student"].network, data)
     history = loop.fit(tiny.Watched(scheme, ruin(scheme)), data, tiny.training(epochs=2), tmp_path, "here")
     assert history.start == given and max(history.validation) < given
     assert history.best_epoch == -1

@@ -86,7 +86,7 @@ def restated(data: Decoded, settings: Training, rates: list[float]) -> dict[str,
 
 
 def trained(data: Decoded, settings: Training, folder: Path) -> dict[str, Tensor]:
-    loop.fit(Supervised(tiny.model(seed=1), 0.0), data, settings, folder, "here")
+    loop.fit(Supervised(tiny.model(seed=1), tiny.labels(0.0)), data, settings, folder, "here")
     kept: dict[str, Tensor] = torch.load(folder / "here.pt", weights_only=True)["players"]["student"][
         "modules"
     ][0]

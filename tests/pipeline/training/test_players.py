@@ -64,7 +64,7 @@ def test_each_player_is_left_as_it_was_at_its_best(data: Decoded, tmp_path: Path
         course = courses[name]
         assert len(course.validation) == 6 and not player.network.training
         best = [course.start, *course.validation][course.best_epoch + 1]
-        assert loop.validation_accuracy(player.network, data) == best == max(course.start, *course.validation)
+        assert loop.validation_score(player.network, data) == best == max(course.start, *course.validation)
     assert history.validation != history.others["peer"].validation
 
 

@@ -21,7 +21,7 @@ def test_every_epoch_is_drawn(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     data = tiny.write_set(tmp_path / "set")
-    scheme, runs = Supervised(tiny.model(seed=1), 0.0), str(tmp_path / "runs")
+    scheme, runs = Supervised(tiny.model(seed=1), tiny.labels(0.0)), str(tmp_path / "runs")
     history = loop.fit(scheme, data, tiny.training(), tmp_path, "here", runs)
     read = EventAccumulator(str(tmp_path / "runs" / "here"))
     read.Reload()

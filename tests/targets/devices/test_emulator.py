@@ -27,6 +27,7 @@ from targets.measuring.candidate import Candidate
 from targets.runner.environment import emulated
 from targets.spec.contract import Contract
 from targets.spec.profile import read_profile
+from targets.tasks import TASKS
 
 HERE = emulator.home()
 Network = Callable[[str], Path]
@@ -154,7 +155,9 @@ def test_the_certificate_compares_every_two_targets_that_answered() -> None:
         )
         for name, found in answers.items()
     ]
-    rows = agreement_matrix([*proofs, Proof({"target": "jetson", "device": "ssh://x"}, {})])
+    rows = agreement_matrix(
+        [*proofs, Proof({"target": "jetson", "device": "ssh://x"}, {})], TASKS["classification"]
+    )
     assert [row["targets"] for row in rows] == [
         ["cpu", "rpi5 (emulator:x)"],
         ["cpu", "openvino"],

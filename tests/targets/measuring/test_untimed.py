@@ -14,7 +14,7 @@ from targets.limits import Budgets
 from targets.measuring.bench import EMULATED
 from targets.measuring.candidate import Measurement
 from targets.stats.intervals import share
-from targets.tasks.classification import images_for_share
+from targets.tasks.answers import images_for_share
 from targets.verdict import Verdict, judge
 
 LABELS = np.arange(400) % 4
