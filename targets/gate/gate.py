@@ -23,10 +23,11 @@ from targets.measuring.candidate import Candidate, Measurement
 from targets.measuring.measure import measure
 from targets.report.table import compose, target_table, write_report
 from targets.spec.contract import NOTHING, Contract, Said, contract_of
+from targets.spec.output import check_batch
 from targets.spec.profile import Profile
 from targets.stats.intervals import ratio, share
-from targets.tasks.classification import not_finite_line, right_answers
-from targets.verdict import judge, settled
+from targets.tasks.classification import right_answers
+from targets.verdict import findings, judge, settled
 
 # Not the file's name: it could be that of one timed beside it.
 CANDIDATE = "candidate"
@@ -58,13 +59,14 @@ def asked(given: Given) -> Iterator[Asked]:
     """The questions for a file. Raises Refusal where file and images do not fit."""
     proto = load(given.model)
     contract = contract_of(proto, str(given.model), given.said)
+    check_batch(proto, contract.input, given.profile.batch, str(given.model))
     paths, folders = class_folders(given.images)
     classes = check_classes(proto, contract, folders, given.images)
     labels = np.array([classes.index(path.parent.name) for path in paths], dtype=np.int64)
     with tempfile.TemporaryDirectory(prefix="retort-") as work:
         decoded = Path(work) / "images.npy"
         decode_files(paths, contract.decoding, decoded, "images")
-        yield Asked(contract, TestSet(labels, classes, {}), decoded, Path(work))
+        yield Asked(replace(contract, classes=classes), TestSet(labels, classes, {}), decoded, Path(work))
 
 
 def gate(
@@ -111,8 +113,7 @@ def lock(given: Given, path: Path) -> Lock:
     with asked(given) as ask:
         others = comparisons(budgets, ask.contract, None, ask.work)
         found = measured(given, ask, others, ask.work / "out", lambda so_far: True)
-    broken = not_finite_line(found.candidates[CANDIDATE].logits)
-    if broken is not None:
+    for broken in findings(found.candidates[CANDIDATE]):
         raise Refusal(f"lock: {given.model}: {broken.note}; it is not accepted")
     if found.untimed:
         raise Unmeasurable(f"lock: {found.untimed}; lock it where it can be timed")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from targets.errors import Refusal
 from targets.image_folder import Decoding, Interpolation, Resize, Size
+from targets.spec.output import check_output, chosen_output
 
 KEY = "retort.contract"
 Layout = Literal["nchw-float32", "nhwc-uint8"]
@@ -96,6 +97,7 @@ class Said:
     range: Range | None = None
     resize: Resize | None = None
     interpolation: Interpolation | None = None
+    output: str | None = None  # of several
 
 
 NOTHING = Said()
@@ -117,14 +119,14 @@ def read_contract(proto: onnx.ModelProto) -> Contract | None:
 
 
 def contract_of(proto: onnx.ModelProto, where: str, said: Said) -> Contract:
-    """The contract that a file carries, or that its own input and the user say. Raises Refusal."""
+    """The contract that a file carries, or that its own ends and the user say. Raises Refusal."""
     carried = read_contract(proto)
-    if carried is None:
-        return infer_contract(proto, where, said)
+    found = carried or infer_contract(proto, where, said)
+    check_output(proto, found.output, where)
     given = [f"--{name}" for name, value in vars(said).items() if value not in (None, ())]
-    if given:
+    if carried and given:
         raise Refusal(f"{where}: it carries what it takes; leave out {', '.join(given)}")
-    return carried
+    return found
 
 
 def infer_contract(proto: onnx.ModelProto, where: str, said: Said) -> Contract:
@@ -158,7 +160,7 @@ def infer_contract(proto: onnx.ModelProto, where: str, said: Said) -> Contract:
         size,
         (),
         inputs[0].name,
-        proto.graph.output[0].name,
+        chosen_output(proto, said.output, where),
         said.mean,
         said.std,
         channels,

@@ -37,6 +37,7 @@ def foreign(shape: list[int | str], kind: int = TensorProto.FLOAT) -> onnx.Model
 )
 def test_a_contract_is_read_as_it_was_written(contract: Contract) -> None:
     proto = foreign([FREE, 1, 48, 192])
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [FREE, 2]))
     write_contract(proto, contract)
     assert read_contract(proto) == contract == contract_of(proto, "here", Said())
     with pytest.raises(Refusal, match=r"here: it carries what it takes; leave out --size, --range"):
