@@ -135,13 +135,16 @@ def bundle(
     """
     from pipeline.engine.store import Store
     from pipeline.line import bundle as make
+    from pipeline.line import tell_images
     from pipeline.recipe.read import read_recipe
     from targets.bundle.bundle import write_bundle
     from targets.spec.profile import read_profile
 
     shop = workshop(Store(store.resolve(), trust_store), processes, nodes, rendezvous, tensorboard)
+    given = read_recipe(recipe)
     with shop.store.in_use():
-        write_bundle(make(recipe, *read_recipe(recipe), read_profile(target), "local", shop), folder)
+        tell_images(given[0], shop)
+        write_bundle(make(recipe, *given, read_profile(target), "local", shop), folder)
     print(f"{folder}: next, on the machine that reaches the device: retort measure {folder} --device DEVICE")
 
 

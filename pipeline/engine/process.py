@@ -131,7 +131,8 @@ def main(job_file: Path, mouth: int) -> None:
     except OSError as error:
         leave(mouth, f"{stage}: {error}; free or mend it and run again", UNDECIDED, resources.debug)
     except Exception as error:  # the border of the process: what is not foreseen becomes one line as well
-        line = f"{stage}: {type(error).__name__}: {first_line(error)} (--debug shows where)"
+        begun = f"to begin anew, without what an earlier run left: remove {job.scratch}"
+        line = f"{stage}: {type(error).__name__}: {first_line(error)} (--debug shows where; {begun})"
         leave(mouth, line, UNDECIDED, resources.debug)
 
 

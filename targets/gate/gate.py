@@ -15,7 +15,7 @@ import onnx
 from targets.baselines.baseline import comparisons, load
 from targets.baselines.lock import Lock, lock_of
 from targets.budgets.evidence import TestSet
-from targets.decoding import decode_files
+from targets.decoding import decode_files, tell_unread
 from targets.errors import Refusal, Unmeasurable
 from targets.image_folder import class_folders
 from targets.limits import Budgets
@@ -61,6 +61,7 @@ def asked(given: Given) -> Iterator[Asked]:
     contract = contract_of(proto, str(given.model), given.said)
     check_batch(proto, contract.input, given.profile.batch, str(given.model))
     paths, folders = class_folders(given.images)
+    tell_unread(given.images, paths)
     classes = check_classes(proto, contract, folders, given.images)
     labels = np.array([classes.index(path.parent.name) for path in paths], dtype=np.int64)
     with tempfile.TemporaryDirectory(prefix="retort-") as work:

@@ -19,6 +19,7 @@ from pydantic import (
 
 from targets.errors import Refusal, explain, unknown
 from targets.limits import Budgets
+from targets.regular_file import regular_file
 from targets.runner.backends import BACKENDS, backend
 from targets.spec.contract import Layout
 
@@ -82,7 +83,7 @@ def profiles() -> dict[str, Path]:
 
 def settings(path: Path) -> dict[str, Any]:
     """A profile's table; ``extends = "rpi5"`` starts from one that ships and changes what it names."""
-    own = tomllib.loads(path.read_text(encoding="utf-8"))
+    own = tomllib.loads(regular_file(path).read_text(encoding="utf-8"))
     if isinstance(own.get("tool"), str):
         own["tool"] = str(path.parent / own["tool"])
     base = own.pop("extends", None)
