@@ -29,7 +29,7 @@ from pipeline.cli.options import (
     TrustOption,
     UnverifiedOption,
 )
-from targets.errors import BROKEN, UNDECIDED, Refusal, first_line, one_line
+from targets.errors import BROKEN, UNDECIDED, Refusal, first_line, one_line, status_of
 
 if TYPE_CHECKING:
     from pipeline.engine.store import Store
@@ -109,6 +109,8 @@ def workshop(
     if nodes > 1 and not re.fullmatch(r"[^\s:]+:\d+", rendezvous or ""):
         given = rendezvous or "is missing"
         raise Refusal(f"--rendezvous {given}: {nodes} nodes meet at HOST:PORT of one of them; give that")
+    if nodes == 1 and rendezvous is not None:
+        raise Refusal("--rendezvous: one node meets nobody; give --nodes, or leave it out")
     cores = os.cpu_count() or 1
     if processes > cores:
         raise Refusal(f"--processes: {processes} on a machine with {cores} cores; at most one each")
@@ -267,7 +269,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         say_why(f"{error}; pip install 'retort[train]'", UNDECIDED)
     except OSError as error:
-        say_why(f"{error}; free or mend it and run again", UNDECIDED)
+        say_why(f"{error}; free or mend it and run again", status_of(error))
     except Exception as error:  # what was not foreseen must not look like a failed budget
         what = f"{type(error).__name__}: {first_line(error)}"
         say_why(f"an error of Retort's own: {what}; retort --debug … shows where: please report it", BROKEN)

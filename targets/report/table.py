@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -134,6 +135,15 @@ def compose(
     }
 
 
+def strict(value: Any) -> Any:
+    """The table as JSON has it, which knows neither infinity nor what is no number: null is an end without bound."""
+    if isinstance(value, dict):
+        return {name: strict(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_report(table: dict[str, Any], folder: Path) -> None:
     """The page, what other programs read, and the papers of each target's files, in ``folder``.
 
@@ -141,7 +151,7 @@ def write_report(table: dict[str, Any], folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
-        "report.json": json.dumps(table, indent=1),
+        "report.json": json.dumps(strict(table), indent=1, allow_nan=False),
         "report.html": render.html(table),
         "summary.md": render.summary(table),
         "junit.xml": render.junit(table),

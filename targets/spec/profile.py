@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from targets.errors import Refusal, explain, unknown
+from targets.errors import Refusal, check_integers, explain, unknown
 from targets.limits import Budgets
 from targets.regular_file import regular_file
 from targets.runner.backends import BACKENDS, backend
@@ -42,7 +42,7 @@ def known_backend(name: str) -> str:
 class Profile(BaseModel):
     """How to build for a target and how to measure there."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(
         pattern=r"^[^/\\\x00.][^/\\\x00]*$", description="also that of its folder in the report"
@@ -69,6 +69,11 @@ class Profile(BaseModel):
         900, ge=1, description="seconds that an answer or a build may take before it is ended"
     )
     budgets: Budgets = Budgets()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings(cls, value: Any) -> Any:
+        return check_integers(value)
 
     @model_validator(mode="after")
     def _format_of_the_backend(self) -> Profile:
