@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
+from targets.baselines.external_data import external_files
 from targets.baselines.lock import SUFFIX, accepted
 from targets.baselines.reference_network import write_reference
 from targets.errors import Refusal, first_line
@@ -69,10 +70,12 @@ def renamed(proto: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto
 def load(path: Path) -> onnx.ModelProto:
     try:
         verify_file(regular_file(path))
+        for name in external_files(onnx.load(path, load_external_data=False)):
+            verify_file(path.parent / name)
         proto = onnx.load(path)
         onnx.checker.check_model(proto)
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file") from None
-    except (OSError, DecodeError, onnx.checker.ValidationError) as error:
+    except (OSError, DecodeError, ValueError, onnx.checker.ValidationError) as error:
         raise Refusal(f"{path}: not a usable ONNX file: {first_line(error)}") from None
     return proto
