@@ -116,7 +116,8 @@ def untimed(bench: Bench, everything: Sequence[Candidate], out: Path, bar: Bar) 
         logits, memory = bench.ask(one)
         file = keep(bench.artifact(one), out)
         if OPERATORS in facts[one.name]:
-            (out / f"{one.name}.{OPERATORS}.config").write_text(facts[one.name][OPERATORS])
+            with atomic_write(out / f"{one.name}.{OPERATORS}.config") as config:
+                config.write(facts[one.name][OPERATORS].encode())
         bar.step(f"asked {one.name}")
         whose = (one.network, one.precision, one.method)
         seen[one.name] = Measured(file, file.stat().st_size, memory, logits, [], facts[one.name], *whose)
