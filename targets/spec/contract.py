@@ -6,14 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from targets.errors import Refusal
-from targets.image_folder import Decoding, Interpolation, Resize, Size
+from targets.image_folder import MOST_PIXELS, Decoding, Interpolation, Resize, Size
 from targets.spec.output import check_output, chosen_output
 
 KEY = "retort.contract"
@@ -83,7 +84,19 @@ class Contract:
         height, width = (size, size) if isinstance(size, int) else size
         sequences["size"] = (height, width)
         sequences["resize"] = tuple(resize) if isinstance(resize, list) else resize
-        return cls(**{**raw, **sequences})
+        return checked_types(cls(**{**raw, **sequences}))
+
+
+def checked_types(contract: Contract) -> Contract:
+    """The contract itself. Raises ValueError for a value of another type than its field's, or for no size."""
+    for name, kind in get_type_hints(Contract).items():
+        try:
+            TypeAdapter(kind).validate_python(getattr(contract, name), strict=True)
+        except ValidationError as error:
+            raise ValueError(f"{name}: {error.errors()[0]['msg']}") from None
+    if min(contract.size) < 1 or contract.size[0] * contract.size[1] > MOST_PIXELS:
+        raise ValueError(f"size: no image is of {contract.size[0]}x{contract.size[1]}")
+    return contract
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,13 @@ def contract_of(proto: onnx.ModelProto, where: str, said: Said) -> Contract:
     carried = read_contract(proto)
     found = carried or infer_contract(proto, where, said)
     check_output(proto, found.output, where)
+    if carried:
+        said_too = Said(mean=found.mean, std=found.std)
+        check_values(f"{where}: in its contract", found.layout, found.channels, said_too)
+        if found.input not in [value.name for value in proto.graph.input]:
+            raise Refusal(
+                f"{where}: its contract names the input {found.input}, which it has not; export it anew"
+            )
     given = [f"--{name}" for name, value in vars(said).items() if value not in (None, ())]
     if carried and given:
         raise Refusal(f"{where}: it carries what it takes; leave out {', '.join(given)}")

@@ -117,7 +117,7 @@ def read_profile(name: str) -> Profile:
         return Profile.model_validate({**settings(path), "name": path.stem})
     except OSError as error:
         raise Refusal(f"TARGET: {path} cannot be read: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise Refusal(f"TARGET: {path}: not valid TOML: {error}") from None
     except ValidationError as error:
         raise Refusal(f"TARGET: {path}: {explain(error, Profile)}") from None
+    except ValueError as error:  # of TOML, of its encoding, or of an integer of thousands of digits
+        raise Refusal(f"TARGET: {path}: not valid TOML: {error}") from None

@@ -66,6 +66,8 @@ def test_both_or_neither_are_taken(mean: str | None, std: str | None, found: obj
         ("deploy digits --store {model}", "File exists|Not a directory"),
         ("show digits --target {here}", "no target named"),
         ("gate {model} --images {here} --budget accuracy=1 --budget accuracy=2", "given twice"),
+        ("gate {model} --images {here} --size -5", "--size -5: write pixels"),
+        (f"gate {{model}} --images {{here}} --resize 8x{'9' * 5000}", "write pixels"),
         ("verify {model}", "no manifest.json"),
     ],
 )
