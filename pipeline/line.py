@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.assembly import assemble
-from pipeline.data.content import KNOWN
+from pipeline.data.catalogue import folder as images_of
+from pipeline.data.content import KNOWN, findings
 from pipeline.engine.job import Resources
 from pipeline.engine.stage import ensure
 from pipeline.engine.store import Store
@@ -17,6 +18,7 @@ from pipeline.recipe.read import read_recipe
 from pipeline.recipe.recipe import Recipe
 from targets.bundle.bundle import Bundle, write_bundle
 from targets.bundle.prove import prove, report_of
+from targets.decoding import tell_unread
 from targets.devices.address import check_device
 from targets.provenance.manifest import MANIFEST
 from targets.provenance.signature import check_key, sign
@@ -53,6 +55,7 @@ def deploy(
         check_key(key)
     given = read_recipe(recipe)
     with workshop.store.in_use():
+        tell_images(given[0], workshop)
         bundles = [bundle(recipe, *given, profile, device, workshop) for profile in targets_of(targets)]
         for one in bundles:
             # What is built on the device itself can be taken there by hand too.
@@ -67,6 +70,16 @@ def deploy(
             if (folder / MANIFEST).exists():
                 sign(folder, key)
     return table
+
+
+def tell_images(recipe: Recipe, workshop: Workshop) -> None:
+    """Say what of the recipe's folder is not read, and which images prove less than they seem to."""
+    root = recipe.data.folder
+    if root is None:
+        return
+    tell_unread(root, map(Path, images_of(root).names or ()))
+    for finding in findings(root, workshop.store.root / KNOWN):
+        workshop.say(f"{root}: {finding}")
 
 
 def bundle(

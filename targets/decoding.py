@@ -9,15 +9,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
 
-from targets.image_folder import Decoding, LazyImages, begin_array
-from targets.progress import Bar
+from targets.errors import Refusal
+from targets.image_folder import SUFFIXES, Decoding, LazyImages, begin_array, check_room, unread
+from targets.progress import Bar, say
 
 BLOCK = 64  # images
 FEW = 512  # images that one process decodes before others have begun
@@ -34,6 +35,7 @@ def decode_files(
     notes = path.with_suffix(".blocks")
     shape = (len(paths), *decoding.shape)
     done = kept_blocks(path, notes, shape)
+    check_room(path, (len(paths) - len(done) * BLOCK) * int(np.prod(decoding.shape)))
     starts = [start for start in range(0, len(paths), BLOCK) if start // BLOCK not in done]
     count = workers(len(starts) * BLOCK) if processes is None else processes
     offset = path.stat().st_size - int(np.prod(shape))
@@ -45,6 +47,14 @@ def decode_files(
             written.flush()
             bar.step(by=len(block))
     notes.unlink()
+
+
+def tell_unread(root: Path, read: Iterable[Path]) -> None:
+    """Say what of a folder is not read, with the first of it."""
+    found = unread(root, read)
+    if found:
+        what = f"files and folders that are not read: {len(found)}, such as {found[0].relative_to(root)}"
+        say(f"{root}: {what}; images are {' '.join(SUFFIXES)}, in a folder a class")
 
 
 def workers(images: int) -> int:
@@ -97,8 +107,11 @@ def write_block(paths: Sequence[Path], start: int, decoding: Decoding, path: Pat
     length = int(np.prod(decoding.shape))
     with path.open("r+b") as file:
         file.seek(offset + start * length)
-        for image in LazyImages(list(paths)):
-            file.write(decoding(image).tobytes())
+        for name, image in zip(paths, LazyImages(list(paths)), strict=True):
+            try:
+                file.write(decoding(image).tobytes())
+            except Refusal as refusal:
+                raise Refusal(f"{name}: {refusal}") from None
         file.flush()
         os.fsync(file.fileno())  # before it is noted
 

@@ -14,6 +14,11 @@ MOST = 80  # characters of a wrong value that are shown
 BROKEN = 70  # an error that was not foreseen: sysexits' EX_SOFTWARE
 
 
+MOST_INTEGER = 2**31  # no setting is as large
+# What a path that was given leads to; all else that the system says no to (a full disk) is no wrong input.
+WRONG_PATHS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+
 class Refusal(Exception):
     """The input cannot be used as it is (exit status 2)."""
 
@@ -29,6 +34,22 @@ class Unmeasurable(Refusal):
 def first_line(error: BaseException) -> str:
     """What an error says, on one line; its kind where it says nothing."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def status_of(error: OSError) -> int:
+    """The exit status of what the system says no to."""
+    return WRONG_INPUT if isinstance(error, WRONG_PATHS) else UNDECIDED
+
+
+def check_integers(table: object) -> object:
+    """A table or a list as it is. Raises ValueError for an integer that no setting can be."""
+    values = table.values() if isinstance(table, dict) else table if isinstance(table, list) else ()
+    for value in values:
+        if isinstance(value, int) and abs(value) >= MOST_INTEGER:
+            raise ValueError("an integer of 2^31 or more is no setting")
+        if isinstance(value, list):
+            check_integers(value)
+    return table
 
 
 def one_line(text: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,14 +12,16 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
-from targets.errors import Refusal
+from targets.errors import Refusal, Unmeasurable
 from targets.regular_file import regular_file
 
 # Whatever a file is called: Pillow's other formats have more code, one of them (EPS) a program of its own.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
+
+MOST_PIXELS = 1 << 26  # of an image that is scaled, before its middle is cut: 256 MB
 
 Size = tuple[int, int]  # height, width
 Resize = int | Size  # the shorter side, or height and width
@@ -42,6 +46,30 @@ def class_folders(root: Path) -> tuple[list[Path], tuple[str, ...]]:
     return paths, tuple(p.name for p in folders)
 
 
+def unread(root: Path, read: Iterable[Path]) -> list[Path]:
+    """What lies in a folder beside the images that are read of it: other kinds of files, folders without any."""
+    kept = {one for path in read for one in (path, *path.parents)}
+
+    def within(folder: Path) -> Iterator[Path]:
+        for path in sorted(one for one in folder.iterdir() if not one.name.startswith(".")):
+            if path not in kept:
+                yield path
+            elif path.is_dir():
+                yield from within(path)
+
+    return list(within(root))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says that it is to be seen; as it is where there is none to be read."""
+    image.load()
+    try:
+        image.getexif()
+    except (SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return image
+    return ImageOps.exif_transpose(image)
+
+
 class LazyImages(Sequence[Any]):
     """Images read from their files one at a time, so that a folder of any size fits."""
 
@@ -57,7 +85,7 @@ class LazyImages(Sequence[Any]):
             with Image.open(path, formats=FORMATS) as image:
                 if image.mode.startswith(("I", "F")):
                     raise Refusal(f"{path}: {image.mode} images have more than 8 bits a color; convert it")
-                return image.convert("RGB")
+                return upright(image).convert("RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise Refusal(f"{path}: broken image ({error}); mend or remove it") from None
 
@@ -128,6 +156,9 @@ class Decoding:
         picture = image if isinstance(image, Image.Image) else to_picture(np.asarray(image, dtype=np.uint8))
         picture = picture.convert(MODES[self.channels])
         high, wide = self.scaled(picture.height, picture.width)
+        if high * wide > MOST_PIXELS:
+            told = f"an image of {picture.height}x{picture.width} (height x width) would become {high}x{wide}"
+            raise Refusal(f"{told} before its middle is cut; crop or remove it")
         picture = picture.resize((wide, high), Image.Resampling[self.interpolation.upper()])
         top, left = (round((all_ - side) / 2) for all_, side in zip((high, wide), self.size, strict=True))
         picture = picture.crop((left, top, left + self.size[1], top + self.size[0]))
@@ -148,10 +179,19 @@ def save_images(images: Iterable[Any], count: int, decoding: Decoding, path: Pat
 
     Written, not mapped: on a full disk a mapping would end the process without a word.
     """
+    check_room(path, count * math.prod(decoding.shape))
     with path.open("wb") as file:
         begin_array(file, (count, *decoding.shape))
         for image in images:
             file.write(decoding(image).tobytes())
+
+
+def check_room(path: Path, needed: int) -> None:
+    """Raises Unmeasurable where the disk of a file that is to be written has fewer bytes free."""
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        what = f"{needed / 1e9:,.1f} GB of decoded images, and {free / 1e9:,.1f} GB are free"
+        raise Unmeasurable(f"{path.parent}: {what}; free some, or take another disk (TMPDIR, --store)")
 
 
 def begin_array(file: BinaryIO, shape: tuple[int, ...]) -> None:

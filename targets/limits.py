@@ -15,7 +15,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from targets.budgets.budget import Bounds, Budget, Kind
 from targets.budgets.cost import COST
-from targets.budgets.latency import LATENCY
+from targets.budgets.latency import LATENCY, QUANTILES
 from targets.errors import Refusal, explain, nearest, unknown
 from targets.tasks import TASKS, task_of
 from targets.tasks.answers import ANSWERS
@@ -46,7 +46,9 @@ class Budgets(RootModel[dict[str, float]]):
 
     def over(self, other: Budgets) -> Budgets:
         """These, and what only the other names."""
-        return Budgets({**other.root, **self.root})
+        both = {**other.root, **self.root}
+        # Not checked again: a limit of one may lie above another's of the other, which then decides.
+        return Budgets.model_construct(root={name: both[name] for name in BUDGETS if name in both})
 
 
 def checked(given: Mapping[str, Any]) -> dict[str, float]:
@@ -66,6 +68,14 @@ def checked(given: Mapping[str, Any]) -> dict[str, float]:
                 wrong.append(
                     {"type": first["type"], "loc": (name,), "input": limit, "ctx": first.get("ctx", {})}
                 )
+    for name, limit in limits.items():
+        for tail in tails(name):
+            if limits.get(tail, limit) < limit:
+                above = {"above": f"{tail} = {limits[tail]:g}"}
+                fault = PydanticCustomError(
+                    "above_tail", "it is above {above}, which more calls keep to", above
+                )
+                wrong.append({"type": fault, "loc": (name,), "input": limit})
     if wrong:
         raise ValidationError.from_exception_data("Budgets", wrong)
     return {name: limits[name] for name in BUDGETS if name in limits}
@@ -78,6 +88,13 @@ def check_task(name: str, budgets: Budgets) -> None:
         owner, _ = OF_TASKS.get(budget, (name, None))
         if owner != name:
             raise Refusal(f"budgets.{budget}: it is of {owner}; these images are for {name}")
+
+
+def tails(name: str) -> list[str]:
+    """The budgets of the same latency at higher quantiles: of p50_ms these are p90_ms and p99_ms."""
+    quantile, _, what = name.partition("_")
+    after = list(QUANTILES)[list(QUANTILES).index(quantile) + 1 :] if quantile in QUANTILES else []
+    return [f"{one}_{what}" for one in after]
 
 
 def number(row: Budget, limit: object) -> float:

@@ -88,8 +88,18 @@ def judge(measurement: Measurement, budgets: Budgets, test_set: TestSet) -> Verd
 def answer_lines(budgets: Budgets, evidence: Evidence) -> list[Line]:
     """What decides whether a candidate may ship at all."""
     judged = [row.judge(evidence, limit) for row, limit in budgets.rows("answers")]
-    broken = not_finite_line(evidence.candidate.logits)
-    return judged if broken is None else [*judged, broken]
+    return [*judged, *findings(evidence.candidate)]
+
+
+def findings(candidate: Measured) -> list[Line]:
+    """Failed lines for answers that prove nothing, whatever the budgets are."""
+    broken = not_finite_line(candidate.logits)
+    found = [] if broken is None else [broken]
+    if candidate.unsteady:
+        note = f"{candidate.unsteady} images are answered otherwise when asked again in another process"
+        meaning = "two processes answer alike"
+        found.append(Line("repeatable", 0.0, "images", Outcome.FAIL, note=note, meaning=meaning))
+    return found
 
 
 def without_twins(good: list[str], found: Mapping[str, Measured], test_set: TestSet) -> list[str]:

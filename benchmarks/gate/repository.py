@@ -103,6 +103,7 @@ def judged(repository: Path) -> dict[str, Any]:
         "TARGET": "cpu",
         "COMMENT": "false",
         "PULL": "",
+        "NAME": "retort-report",
         "GITHUB_STEP_SUMMARY": os.devnull,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }

@@ -15,6 +15,7 @@ import typer
 from pipeline.cli.gate import given
 from pipeline.cli.inputs import with_inputs
 from pipeline.cli.options import DeviceOption, ModelArgument, TargetOption
+from targets.errors import Refusal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,10 +51,13 @@ def explain(
 
     from targets.diagnose.distance import distances
     from targets.diagnose.explain import explain as run
+    from targets.spec.contract import NOTHING
     from targets.spec.profile import read_profile
 
     profile = read_profile(target)
     apart: Sequence[Distance] = ()
+    if images is None and (device != "local" or said != NOTHING):
+        raise Refusal("explain: --device, --size and what else is said of images go with --images; give that")
     if images is None:
         found = run(model, profile)
     else:

@@ -36,6 +36,9 @@ ResizeOption = Annotated[
 InterpolationOption = Annotated[
     Literal["bilinear", "bicubic"] | None, typer.Option(help="How images are scaled; bilinear.")
 ]
+OutputOption = Annotated[
+    str | None, typer.Option(help="Which of several outputs holds the classes, by its name.")
+]
 
 
 def said_of(
@@ -46,15 +49,15 @@ def said_of(
     range_: RangeOption = None,
     resize: ResizeOption = None,
     interpolation: InterpolationOption = None,
+    output: OutputOption = None,
 ) -> Said:
     """The options together. Raises Refusal for one that cannot be read."""
     from targets.spec.contract import Said
 
     sides, scaled = pair(size, "--size"), pair(resize, "--resize")
     shorter = scaled[0] if scaled is not None and "x" not in str(resize) else scaled
-    return Said(
-        sides, colours(mean, "--mean"), colours(std, "--std"), channels, range_, shorter, interpolation
-    )
+    both = colours(mean, "--mean"), colours(std, "--std")
+    return Said(sides, *both, channels, range_, shorter, interpolation, output)
 
 
 def with_inputs(command: Callable[..., None]) -> Callable[..., None]:
@@ -87,7 +90,7 @@ def pair(text: str | None, option: str) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and len(part) < 6 and int(part) for part in parts):
         raise Refusal(f"{option} {text}: write pixels a side, such as 224, or height x width, such as 48x192")
     return int(parts[0]), int(parts[-1])
 

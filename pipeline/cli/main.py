@@ -29,7 +29,7 @@ from pipeline.cli.options import (
     TrustOption,
     UnverifiedOption,
 )
-from targets.errors import BROKEN, UNDECIDED, Refusal, first_line, one_line
+from targets.errors import BROKEN, UNDECIDED, Refusal, first_line, one_line, status_of
 
 if TYPE_CHECKING:
     from pipeline.engine.store import Store
@@ -109,6 +109,8 @@ def workshop(
     if nodes > 1 and not re.fullmatch(r"[^\s:]+:\d+", rendezvous or ""):
         given = rendezvous or "is missing"
         raise Refusal(f"--rendezvous {given}: {nodes} nodes meet at HOST:PORT of one of them; give that")
+    if nodes == 1 and rendezvous is not None:
+        raise Refusal("--rendezvous: one node meets nobody; give --nodes, or leave it out")
     cores = os.cpu_count() or 1
     if processes > cores:
         raise Refusal(f"--processes: {processes} on a machine with {cores} cores; at most one each")
@@ -135,13 +137,16 @@ def bundle(
     """
     from pipeline.engine.store import Store
     from pipeline.line import bundle as make
+    from pipeline.line import tell_images
     from pipeline.recipe.read import read_recipe
     from targets.bundle.bundle import write_bundle
     from targets.spec.profile import read_profile
 
     shop = workshop(Store(store.resolve(), trust_store), processes, nodes, rendezvous, tensorboard)
+    given = read_recipe(recipe)
     with shop.store.in_use():
-        write_bundle(make(recipe, *read_recipe(recipe), read_profile(target), "local", shop), folder)
+        tell_images(given[0], shop)
+        write_bundle(make(recipe, *given, read_profile(target), "local", shop), folder)
     print(f"{folder}: next, on the machine that reaches the device: retort measure {folder} --device DEVICE")
 
 
@@ -264,7 +269,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         say_why(f"{error}; pip install 'retort[train]'", UNDECIDED)
     except OSError as error:
-        say_why(f"{error}; free or mend it and run again", UNDECIDED)
+        say_why(f"{error}; free or mend it and run again", status_of(error))
     except Exception as error:  # what was not foreseen must not look like a failed budget
         what = f"{type(error).__name__}: {first_line(error)}"
         say_why(f"an error of Retort's own: {what}; retort --debug … shows where: please report it", BROKEN)

@@ -7,8 +7,10 @@ file. A change of content changes a file's time of change, which no program can 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from pipeline.data.catalogue import folder
 from pipeline.engine.store import digest, digest_file, write_json
@@ -23,6 +25,33 @@ def folder_digest(root: Path, known: Path) -> str:
     contents = digests([Path(name) for name in found.names], known)
     test = found.test.tolist() if found.test is not None else None
     return digest([found.classes, found.labels.tolist(), test, contents])
+
+
+def findings(root: Path, known: Path) -> Iterator[str]:
+    """What a user should know of a folder of images before it is trained on."""
+    found = folder(root)
+    assert found.names is not None, "a folder's images have names"
+    names = [Path(name) for name in found.names]
+    contents = digests(names, known)
+    if found.test is None:
+        yield from copies(names, contents, root)
+        return
+    tests = set(np.flatnonzero(found.test).tolist())
+    trained = {content for number, content in enumerate(contents) if number not in tests}
+    both = [names[number] for number in sorted(tests) if contents[number] in trained]
+    if both:
+        what = f"test images that lie in train too: {len(both)} of {len(tests)}, such as {both[0].relative_to(root)}"
+        yield f"{what}: what they prove is that they were trained on"
+
+
+def copies(names: Sequence[Path], contents: Sequence[str], root: Path) -> Iterator[str]:
+    """Of a folder that is split by chance."""
+    first = dict(zip(reversed(contents), reversed(names), strict=True))
+    twice = [(name, first[one]) for name, one in zip(names, contents, strict=True) if first[one] != name]
+    if twice:
+        one, other = (name.relative_to(root) for name in twice[0])
+        what = f"images that are copies of others: {len(twice)}, such as {one} of {other}"
+        yield f"{what}: a test image may be one that was trained on"
 
 
 def digests(paths: Sequence[Path], known: Path) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from pipeline.engine.job import Job, Resources
 from pipeline.engine.store import digest, write_json
 from targets.devices.base import QUIET
-from targets.errors import UNDECIDED, Refusal, Unmeasurable, first_line
+from targets.errors import UNDECIDED, Refusal, Unmeasurable, first_line, status_of
 
 ROOT = Path(__file__).parents[2]
 # Threads that wait spin a moment and then sleep. On an idle machine a step takes a fifth less than without spinning;
@@ -129,9 +129,10 @@ def main(job_file: Path, mouth: int) -> None:
     except ModuleNotFoundError as error:
         leave(mouth, f"{stage}: {error}; pip install 'retort[train]'", UNDECIDED, resources.debug)
     except OSError as error:
-        leave(mouth, f"{stage}: {error}; free or mend it and run again", UNDECIDED, resources.debug)
+        leave(mouth, f"{stage}: {error}; free or mend it and run again", status_of(error), resources.debug)
     except Exception as error:  # the border of the process: what is not foreseen becomes one line as well
-        line = f"{stage}: {type(error).__name__}: {first_line(error)} (--debug shows where)"
+        begun = f"to begin anew, without what an earlier run left: remove {job.scratch}"
+        line = f"{stage}: {type(error).__name__}: {first_line(error)} (--debug shows where; {begun})"
         leave(mouth, line, UNDECIDED, resources.debug)
 
 

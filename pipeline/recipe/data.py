@@ -8,13 +8,18 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.data.catalogue import DATASETS
-from targets.errors import unknown
+from targets.errors import check_integers, unknown
 
 
 class Section(BaseModel):
     """A table of the recipe; a key it does not know is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings(cls, value: Any) -> Any:
+        return check_integers(value)
 
 
 class Data(Section):

@@ -7,7 +7,7 @@ resolved by the ``check`` stage, still before the first batch.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     ConfigDict,
@@ -37,7 +37,9 @@ class Optimiser(Section):
     )
     clip: NonNegativeFloat = Field(0.0, description="the most that the gradients' length may be; 0 is off")
     schedule: Literal["cosine", "step"] = "cosine"
-    milestones: tuple[float, ...] = Field((0.625, 0.75, 0.875), description="shares of the run (step)")
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.625, 0.75, 0.875), description="shares of the run (step)"
+    )
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the run with a rising learning rate")
     warmup_steps: int = Field(0, ge=0, description="the same in steps; 0 is by the share")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the weights' running average; 0 is off")
@@ -92,7 +94,7 @@ class Network(Section):
     files: tuple[str, ...] = Field((), description="what the factory reads, from the recipe's folder")
     weights: Path | None = Field(None, description=".safetensors, or .pth / .th read without pickle")
     mean: tuple[float, ...] | None = Field(None, description="a number a channel, in 0..1")
-    std: tuple[float, ...] | None = Field(None, description="a number a channel, in 0..1")
+    std: tuple[PositiveFloat, ...] | None = Field(None, description="a number a channel, in 0..1")
     taps: tuple[str, ...] | None = Field(None, description="modules whose outputs are the stages")
     output: StrictStr | StrictInt | None = Field(
         None, description="of several answers the logits: a field, a key or a position"

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
+from numpy.lib.format import open_memmap, write_array_header_1_0
 from torch import Tensor
 
 from pipeline.compute import distributed
@@ -68,7 +68,18 @@ class Replayed:
             path = self.folder / f"view {view} rank {distributed.rank()} of {distributed.ranks()}.npy"
             if not path.exists():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                with atomic_write(path) as file:
-                    open_memmap(file.name, "w+", np.float16, (self.images, self.width)).fill(np.nan)
-            self.files[view] = open_memmap(path, "r+")
+                row = np.full(self.width, np.nan, np.float16)
+                with atomic_write(path) as file:  # written, not mapped: a full disk would end the process
+                    header = {
+                        "descr": row.dtype.str,
+                        "fortran_order": False,
+                        "shape": (self.images, self.width),
+                    }
+                    write_array_header_1_0(file, header)
+                    file.writelines(row.tobytes() for _ in range(self.images))
+            try:
+                open_memmap(path, "r")  # refuses a file that is too short, which "r+" would fill with zeros
+                self.files[view] = open_memmap(path, "r+")
+            except ValueError as error:
+                raise Refusal(f"{path}: broken ({error}); remove it and run again") from None
         return self.files[view]

@@ -28,7 +28,7 @@ from pipeline.training.compiled_teacher import compile_teacher, pays
 from pipeline.training.learner import Learner
 from pipeline.training.optimisers import settle
 from pipeline.training.tensorboard import curves
-from targets.errors import Refusal
+from targets.errors import Refusal, first_line
 from targets.progress import Bar
 from targets.runner.files import atomic_write
 
@@ -253,7 +253,11 @@ class Run:
         kept = distributed.broadcast_file(self.file)
         if not kept:
             return
-        state: dict[str, Any] = torch.load(io.BytesIO(kept), PROCESSOR, weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(io.BytesIO(kept), PROCESSOR, weights_only=True)
+        except Exception as error:  # whatever zip and torch meet in a torn file
+            told = f"{self.file}: what was kept of the training cannot be read ({first_line(error)})"
+            raise Refusal(f"{told}; remove it, and it is trained from its beginning") from None
         for name, learner in self.learners.items():
             learner.load_state_dict(state["players"][name])
         self.scheme.load_state_dict(state["scheme"])

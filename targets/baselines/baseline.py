@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
+from targets.baselines.external_data import external_files
 from targets.baselines.lock import SUFFIX, accepted
 from targets.baselines.reference_network import write_reference
 from targets.errors import Refusal, first_line
@@ -15,6 +19,7 @@ from targets.measuring.candidate import Candidate
 from targets.provenance.manifest import verify_file
 from targets.regular_file import regular_file
 from targets.spec.contract import Contract, Said, infer_contract, read_contract
+from targets.spec.output import check_output
 
 
 def comparisons(budgets: Budgets, contract: Contract, baseline: Path | None, work: Path) -> list[Candidate]:
@@ -28,24 +33,49 @@ def comparisons(budgets: Budgets, contract: Contract, baseline: Path | None, wor
 
 
 def baseline_file(baseline: Path, contract: Contract, work: Path) -> Path:
-    """The file, or what a lock accepted. Raises Refusal unless it takes the candidates' images."""
+    """The file, or what a lock accepted. Raises Refusal unless it takes the candidates' images.
+
+    Its tensors may have other names: then the file lies in ``work``, with the candidates' names.
+    """
     path = accepted(baseline, work) if baseline.suffix == SUFFIX else baseline
     proto, where = load(path), f"--baseline {baseline}"
     values = None if contract.range == "0..1" else contract.range
-    said = Said(contract.size, contract.mean, contract.std, contract.channels, values)
+    output = contract.output if contract.output in [value.name for value in proto.graph.output] else None
+    said = Said(contract.size, contract.mean, contract.std, contract.channels, values, output=output)
     own = read_contract(proto) or infer_contract(proto, where, said)
-    if (own.feed(), own.size) != (contract.feed(), contract.size):
+    check_output(proto, own.output, where)
+    named = replace(own, input=contract.input, output=contract.output)
+    if (named.feed(), own.size) != (contract.feed(), contract.size):
         raise Refusal(f"{where}: it takes other images than the candidate")
-    return path
+    if own == named:
+        return path
+    onnx.save(renamed(proto, {own.input: named.input, own.output: named.output}), work / "baseline.onnx")
+    return work / "baseline.onnx"
+
+
+def renamed(proto: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
+    """The same file with other names of some tensors; whatever had the new names makes room."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)  # whose tensors a renaming would reach
+    model = ir.from_proto(copy)
+    values = [*model.graph.inputs, *model.graph.initializers.values()]
+    values += [value for node in model.graph.all_nodes() for value in node.outputs]
+    rooms = {name: f"{name} of the baseline" for name in set(names.values()) - set(names)}
+    for chosen in (rooms, names):
+        for value, name in [(value, chosen[str(value.name)]) for value in values if value.name in chosen]:
+            value.name = name
+    return ir.to_proto(model)
 
 
 def load(path: Path) -> onnx.ModelProto:
     try:
         verify_file(regular_file(path))
+        for name in external_files(onnx.load(path, load_external_data=False)):
+            verify_file(path.parent / name)
         proto = onnx.load(path)
         onnx.checker.check_model(proto)
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file") from None
-    except (OSError, DecodeError, onnx.checker.ValidationError) as error:
+    except (OSError, DecodeError, ValueError, onnx.checker.ValidationError) as error:
         raise Refusal(f"{path}: not a usable ONNX file: {first_line(error)}") from None
     return proto

@@ -50,6 +50,7 @@ class Measured:
     precision: Precision = "float32"
     method: Method = ""
     no_tails: str = ""  # why only medians are known of its times, where that is so
+    unsteady: int = 0  # images that another process, given the same file, answered otherwise
     here: Answers | None = None  # what ONNX Runtime answers on this machine with the same weights
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from targets.budgets.evidence import TestSet
 from targets.convert.target_file import derived, lowering_of
@@ -24,6 +25,7 @@ from targets.errors import Refusal
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
 from targets.provenance.manifest import MANIFEST, verify, write_manifest
+from targets.regular_file import regular_file
 from targets.runner.backends import backend
 from targets.runner.files import atomic_write
 from targets.spec.contract import Contract
@@ -59,9 +61,11 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
     for one in bundle.candidates:
         write_candidate(one, bundle, folder)
     place(bundle.images, folder / "images.npy")
-    np.save(folder / "labels.npy", bundle.test_set.labels)
-    for name, logits in bundle.test_set.references.items():
-        np.save(folder / f"reference.{name}.npy", logits)
+    arrays: dict[str, NDArray[Any]] = {"labels": bundle.test_set.labels}
+    arrays |= {f"reference.{name}": logits for name, logits in bundle.test_set.references.items()}
+    for name, array in arrays.items():
+        with atomic_write(folder / f"{name}.npy") as file:
+            np.save(file, array)
     index = {
         "format": FORMAT,
         "recipe": bundle.recipe,
@@ -74,7 +78,8 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         "notes": bundle.notes,
     }
     if lowering_of(bundle.profile).command is not None:
-        (folder / "NEXT.md").write_text(next_steps(bundle, folder))
+        with atomic_write(folder / "NEXT.md") as file:
+            file.write(next_steps(bundle, folder).encode())
     with atomic_write(folder / INDEX) as file:
         file.write(json.dumps(index, indent=1).encode())
     write_manifest(folder)
@@ -159,7 +164,9 @@ def read_bundle(folder: Path, unverified: bool = False) -> Bundle:
             )
         verify(folder)
     try:
-        raw = json.loads((folder / INDEX).read_text())
+        raw = json.loads(regular_file(folder / INDEX).read_text())
+        for path in folder.iterdir():
+            regular_file(path)  # in a bundle without a manifest they are not looked at yet
         if raw["format"] != FORMAT:
             told = f"a bundle of format {raw['format']}; this Retort reads {FORMAT}"
             raise Refusal(f"{folder}: {told}; make it again with retort bundle")

@@ -14,19 +14,19 @@ import onnx
 from targets.baselines.baseline import comparisons, load
 from targets.baselines.lock import Lock, lock_of
 from targets.budgets.evidence import TestSet
-from targets.decoding import decode_files
+from targets.decoding import decode_files, tell_unread
 from targets.errors import Refusal, Unmeasurable
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate, Measurement
 from targets.measuring.measure import measure
 from targets.report.table import compose, target_table, write_report
 from targets.spec.contract import NOTHING, Contract, Said, contract_of
+from targets.spec.output import check_batch
 from targets.spec.profile import Profile
 from targets.stats.intervals import ratio
 from targets.tasks import TASKS
-from targets.tasks.answers import not_finite_line
 from targets.tasks.task import Examples, estimate
-from targets.verdict import judge, settled
+from targets.verdict import findings, judge, settled
 
 # Not the file's name: it could be that of one timed beside it.
 CANDIDATE = "candidate"
@@ -58,12 +58,14 @@ def asked(given: Given) -> Iterator[Asked]:
     """The questions for a file. Raises Refusal where file and images do not fit."""
     proto = load(given.model)
     contract = contract_of(proto, str(given.model), given.said)
+    check_batch(proto, contract.input, given.profile.batch, str(given.model))
     found = examples(proto, contract, given.images)
+    tell_unread(given.images, found.paths)
     with tempfile.TemporaryDirectory(prefix="retort-") as work:
         decoded = Path(work) / "images.npy"
         decode_files(found.paths, contract.decoding, decoded, "images")
         test_set = TestSet(found.truth, found.classes, {}, contract.task)
-        yield Asked(contract, test_set, decoded, Path(work))
+        yield Asked(replace(contract, classes=found.classes), test_set, decoded, Path(work))
 
 
 def examples(proto: onnx.ModelProto, contract: Contract, images: Path) -> Examples:
@@ -117,8 +119,7 @@ def lock(given: Given, path: Path) -> Lock:
     with asked(given) as ask:
         others = comparisons(budgets, ask.contract, None, ask.work)
         found = measured(given, ask, others, ask.work / "out", lambda so_far: True)
-    broken = not_finite_line(found.candidates[CANDIDATE].logits)
-    if broken is not None:
+    for broken in findings(found.candidates[CANDIDATE]):
         raise Refusal(f"lock: {given.model}: {broken.note}; it is not accepted")
     if found.untimed:
         raise Unmeasurable(f"lock: {found.untimed}; lock it where it can be timed")

@@ -14,13 +14,15 @@ from targets.convert.mobile import on_arm, packed
 from targets.convert.saturation import saturation
 from targets.convert.target_file import derived
 from targets.devices.base import Device, Local, backend_job
-from targets.errors import Unmeasurable
+from targets.errors import Refusal, Unmeasurable
 from targets.measuring.candidate import Candidate
 from targets.runner.backends import backend
 from targets.spec.contract import Contract
+from targets.spec.output import check_batch
 from targets.spec.profile import Profile
 
 EMULATED = "the processor is emulated, and an emulated time is no latency"
+AGAIN = 64  # images that are asked a second time; the answers of a random network differ on the first
 STAND_IN = "this machine answered in the device's place, and its times say nothing of the device's"
 
 
@@ -31,6 +33,8 @@ class Bench:
         self, device: Device, profile: Profile, contract: Contract, images: Path, work: Path
     ) -> None:
         self.device, self.profile, self.images, self.work = device, profile, images, work
+        self.contract = contract
+        self.again = work / "again.npy"
         self.shapes, self.runtime = contract.shape(profile.batch), backend(profile.backend)
         self.base: dict[str, Any] = {
             **backend_job(device, profile.backend),
@@ -64,7 +68,9 @@ class Bench:
     def build(self, one: Candidate) -> dict[str, Any]:
         """Derive the file, send it, build its engine there; facts about what will run."""
         features = self.environment["cpu"]["features"]
-        file = derived(onnx.load(one.model), one.precision, self.profile, features)
+        model = onnx.load(one.model)
+        check_batch(model, self.contract.input, self.profile.batch, one.name)
+        file = derived(model, one.precision, self.profile, features)
         onnx.save(file.model, self.reference(one))
         known: dict[str, Any] = {}
         if one.precision == "int8":
@@ -77,13 +83,28 @@ class Bench:
         facts: dict[str, Any] = self.do("build", **job)["facts"]
         return {**known, **facts, "rewrite": file.form, "precision": one.precision}
 
-    def ask(self, one: Candidate) -> tuple[NDArray[np.float32], int | None]:
+    def ask(self, one: Candidate, images: str = "images.npy") -> tuple[NDArray[np.float32], int | None]:
         """Its logits for every image, and the peak of memory (bytes) of the process that gave them."""
         answers = f"{one.name}.npy"
         job = {"engine": f"{one.name}.engine", "answers": answers, "options": self.options(one)}
-        memory = self.do("answer", **job)["memory_bytes"]
+        memory = self.do("answer", **job, images=images)["memory_bytes"]
         self.device.get(answers, self.work / answers)
-        return np.load(self.work / answers), memory
+        return self.checked(np.load(self.work / answers), one), memory
+
+    def checked(self, logits: NDArray[np.float32], one: Candidate) -> NDArray[np.float32]:
+        """Raises Refusal for answers that are not one row of classes an image."""
+        classes = len(self.contract.classes)
+        if logits.ndim != 2 or logits.shape[1] != (classes or logits.shape[1]):
+            wanted = f"one row of {classes or 'its'} classes an image is judged"
+            raise Refusal(f"{one.name}: answers of shape {logits.shape}; {wanted}")
+        return logits
+
+    def ask_again(self, one: Candidate) -> NDArray[np.float32]:
+        """Its logits for the first few images, from another process: equal to the first process's, or by chance."""
+        if not self.again.exists():
+            np.save(self.again, np.load(self.images, mmap_mode="r")[:AGAIN])
+            self.device.put(self.again, self.again.name)
+        return self.ask(one, self.again.name)[0]
 
     def time(self, candidates: Sequence[Candidate], seconds: float, seed: int) -> dict[str, Any]:
         """Blocks of calls of each, in turns, in one fresh process: ``{"blocks": {name: …}, …}``."""

@@ -25,6 +25,8 @@ from targets.spec.contract import Contract
 from targets.spec.profile import Profile
 from targets.stats.intervals import ERROR, LOOKS, until_settled
 
+ROUNDING = 1e-5  # of the largest logit
+
 
 def measure(
     candidates: Sequence[Candidate],
@@ -48,8 +50,10 @@ def measure(
         seen = untimed(bench, everything, out, bar)
         same_job = device_name == "local" and reference_job(bench) == bench.base
         for one in candidates:
-            here = seen[one.name].logits if same_job else answers_here(bench, one)
-            seen[one.name] = replace(seen[one.name], here=here)
+            here = answers_here(bench, one)
+            again = here if same_job else bench.ask_again(one)
+            unsteady = changed_answers(seen[one.name].logits, again)
+            seen[one.name] = replace(seen[one.name], here=here, unsteady=unsteady)
         names = [one.name for one in comparisons]
         if bench.untimed:
             found = collected(seen, [], names, profile, device_name)
@@ -70,6 +74,17 @@ def measure(
         for one in candidates:
             seen[one.name].facts.update(bench.vendor(one))
     return so_far(timed)
+
+
+def changed_answers(first: NDArray[np.float32], again: NDArray[np.float32]) -> int:
+    """How many images of those asked again, the first ones, another process answered otherwise.
+
+    Rounding aside: threads may add in another order.
+    """
+    first = first[: len(again)]
+    reach = np.abs(first, where=np.isfinite(first), out=np.zeros_like(first)).max()
+    same = np.isclose(first, again, rtol=0, atol=ROUNDING * float(reach), equal_nan=True)
+    return int((~same).any(1).sum())
 
 
 def reference_job(bench: Bench) -> dict[str, Any]:
@@ -101,7 +116,8 @@ def untimed(bench: Bench, everything: Sequence[Candidate], out: Path, bar: Bar) 
         logits, memory = bench.ask(one)
         file = keep(bench.artifact(one), out)
         if OPERATORS in facts[one.name]:
-            (out / f"{one.name}.{OPERATORS}.config").write_text(facts[one.name][OPERATORS])
+            with atomic_write(out / f"{one.name}.{OPERATORS}.config") as config:
+                config.write(facts[one.name][OPERATORS].encode())
         bar.step(f"asked {one.name}")
         whose = (one.network, one.precision, one.method)
         seen[one.name] = Measured(file, file.stat().st_size, memory, logits, [], facts[one.name], *whose)

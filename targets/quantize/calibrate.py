@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 
 from targets.convert.graph import with_outputs
 from targets.convert.grid import STEPS
-from targets.errors import Refusal
+from targets.errors import Refusal, Unmeasurable
 from targets.quantize.exchange import exchange
 from targets.quantize.histogram import LIMITS, Histogram
 from targets.runner.backends.ort import session_options
 from targets.spec.contract import Contract
 
+PATIENCE_S = 900  # as a profile's, whose default it is
 ALL_CORES = 0  # as ONNX Runtime counts threads
 
 
@@ -28,7 +30,7 @@ def histograms(
     asked = [name for name in names if name != contract.input]
     for image in fed:
         try:
-            for name, values in zip(asked, run.run(asked, {contract.input: image}), strict=True):
+            for name, values in zip(asked, patiently(run, asked, {contract.input: image}), strict=True):
                 found[name].add(values)
             if contract.input in found:
                 found[contract.input].add(image.astype(np.float32))
@@ -36,6 +38,22 @@ def histograms(
             raise Refusal(
                 f"calibration: {error}; look at the images and at the float file's answers"
             ) from None
+    return found
+
+
+def patiently(run: Any, names: Sequence[str], fed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """A session's answers. Raises Unmeasurable where none comes; a signal ends the wait and the session's work."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    with ThreadPoolExecutor(1) as thread:  # while the main one runs ONNX Runtime, it hears no signal
+        answer = thread.submit(run.run, names, fed, options)
+        try:
+            found: list[NDArray[Any]] = answer.result(PATIENCE_S)
+        except TimeoutError:
+            raise Unmeasurable(f"onnxruntime: no answer within {PATIENCE_S} s, so it was ended") from None
+        finally:
+            options.terminate = True
     return found
 
 
@@ -52,7 +70,7 @@ def answers(
 ) -> NDArray[np.float32]:
     """What a file answers to batches of images (N, classes). Raises Refusal for answers of another shape."""
     run = session(model, exact)
-    found = np.concatenate([run.run([contract.output], {contract.input: batch})[0] for batch in fed])
+    found = np.concatenate([patiently(run, [contract.output], {contract.input: batch})[0] for batch in fed])
     if found.ndim != 2:
         raise Refusal(
             f"{contract.output}: answers of shape {found.shape}; one row of classes an image is judged"

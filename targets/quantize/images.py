@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from targets.decoding import decode_files
+from targets.decoding import decode_files, tell_unread
 from targets.errors import Refusal
 from targets.gate.gate import examples
 from targets.image_folder import SUFFIXES, class_folders
+from targets.regular_file import regular_file
 from targets.spec.contract import Contract
 
 FEWEST = 8  # images of either part
@@ -57,6 +58,7 @@ def found_images(
 ) -> tuple[list[Path], Labels | None, tuple[str, ...]]:
     """Images in class folders with their labels, or images of one folder without any."""
     paths, folders = any_images(folder)
+    tell_unread(folder, paths)
     if not folders:
         return paths, None, ()
     found = examples(model, contract, folder)
@@ -66,7 +68,7 @@ def found_images(
 def any_images(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     """The images of a folder; or, where none lies in it, those of its class folders, and their names."""
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    flat = [path for path in entries if path.suffix.lower() in SUFFIXES]
+    flat = [regular_file(path) for path in entries if path.suffix.lower() in SUFFIXES]
     return (flat, ()) if flat else class_folders(folder)
 
 

@@ -33,6 +33,7 @@ from targets.quantize.sensitivity import kept_float
 from targets.report.table import compose, target_table, write_report
 from targets.runner.images import Images
 from targets.spec.contract import NOTHING, Contract, Said, contract_of
+from targets.spec.output import check_batch
 from targets.spec.profile import Profile
 from targets.tasks import TASKS
 from targets.verdict import judge, settled
@@ -87,6 +88,7 @@ class Quantizer:
 
     def __init__(self, model: onnx.ModelProto, contract: Contract, order: Order) -> None:
         self.given, self.contract, self.where = model, contract, str(order.model)
+        check_batch(model, contract.input, 1, self.where)
         self.model = cleaned(of_size(model, contract), self.where)
         graph = ir.from_proto(self.model).graph
         self.names = [str(value.name) for value in rounded(graph, order.keep_float)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -94,8 +95,8 @@ def latency_table(found: Measured, batch: int) -> dict[str, Any]:
 
 
 def agreement_table(found: Measured, task: Task) -> dict[str, Any]:
-    """The same file's answers on the device and by ONNX Runtime on this machine, where those are two."""
-    if found.here is None or found.here is found.logits:
+    """The same file's answers on the device and by ONNX Runtime on this machine, in two processes."""
+    if found.here is None:
         return {}
     same, largest = same_answers(task, found.logits, found.here), np.abs(found.logits - found.here).max()
     return {"agreement": {"same": asdict(same), "largest": float(largest)}}
@@ -136,6 +137,15 @@ def compose(
     }
 
 
+def strict(value: Any) -> Any:
+    """The table as JSON has it, which knows neither infinity nor what is no number: null is an end without bound."""
+    if isinstance(value, dict):
+        return {name: strict(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_report(table: dict[str, Any], folder: Path) -> None:
     """The page, what other programs read, and the papers of each target's files, in ``folder``.
 
@@ -143,7 +153,7 @@ def write_report(table: dict[str, Any], folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
-        "report.json": json.dumps(table, indent=1),
+        "report.json": json.dumps(strict(table), indent=1, allow_nan=False),
         "report.html": render.html(table),
         "summary.md": render.summary(table),
         "junit.xml": render.junit(table),

@@ -9,7 +9,10 @@ import numpy as np
 
 
 class Images:
-    """Images from an .npy file (N, H, W, C), in RGB or grey, read a batch at a time and never held whole."""
+    """Images from an .npy file (N, H, W, C), in RGB or grey, read a batch at a time and never held whole.
+
+    A batch is always full, as a file may take no other: after the last image the first ones follow.
+    """
 
     def __init__(self, path: str, feed: dict[str, Any]) -> None:
         self.path, self.layout, self.channels, self.range = (
@@ -23,16 +26,19 @@ class Images:
         self.shape, self.offset = mapped.shape, mapped.offset
         if mapped.dtype != np.uint8:
             raise ValueError(f"{path}: images are {mapped.dtype}, not uint8")
+        if not len(self):
+            raise ValueError(f"{path}: no images")
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
     def batch(self, start: int, count: int) -> Any:
         """Images start … start + count, as the model's contract wants them."""
-        count = min(count, len(self) - start)
-        one = int(np.prod(self.shape[1:]))
-        raw = np.fromfile(self.path, np.uint8, one * count, offset=self.offset + start * one)
-        images = raw.reshape((count,) + tuple(self.shape[1:]))
+        parts, missing = [], count
+        while missing:
+            parts.append(self.read(start, min(missing, len(self) - start)))
+            start, missing = 0, missing - len(parts[-1])
+        images = np.concatenate(parts)
         if self.layout == "nchw-float32":
             images = self.values(images)
         if self.channels == "bgr":
@@ -40,6 +46,11 @@ class Images:
         if self.layout == "nchw-float32":
             images = images.transpose(0, 3, 1, 2)
         return np.ascontiguousarray(images)
+
+    def read(self, start: int, count: int) -> Any:
+        one = int(np.prod(self.shape[1:]))
+        raw = np.fromfile(self.path, np.uint8, one * count, offset=self.offset + start * one)
+        return raw.reshape((count,) + tuple(self.shape[1:]))
 
     def values(self, images: Any) -> Any:
         """uint8 as float32 of the contract's range; mean and std are in units of 0..1."""

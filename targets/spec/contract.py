@@ -6,14 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from targets.errors import Refusal
-from targets.image_folder import Decoding, Interpolation, Resize, Size
+from targets.image_folder import MOST_PIXELS, Decoding, Interpolation, Resize, Size
+from targets.spec.output import check_output, chosen_output
 from targets.tasks import task_of
 
 KEY = "retort.contract"
@@ -84,7 +86,19 @@ class Contract:
         height, width = (size, size) if isinstance(size, int) else size
         sequences["size"] = (height, width)
         sequences["resize"] = tuple(resize) if isinstance(resize, list) else resize
-        return cls(**{**raw, **sequences})
+        return checked_types(cls(**{**raw, **sequences}))
+
+
+def checked_types(contract: Contract) -> Contract:
+    """The contract itself. Raises ValueError for a value of another type than its field's, or for no size."""
+    for name, kind in get_type_hints(Contract).items():
+        try:
+            TypeAdapter(kind).validate_python(getattr(contract, name), strict=True)
+        except ValidationError as error:
+            raise ValueError(f"{name}: {error.errors()[0]['msg']}") from None
+    if min(contract.size) < 1 or contract.size[0] * contract.size[1] > MOST_PIXELS:
+        raise ValueError(f"size: no image is of {contract.size[0]}x{contract.size[1]}")
+    return contract
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,7 @@ class Said:
     range: Range | None = None
     resize: Resize | None = None
     interpolation: Interpolation | None = None
+    output: str | None = None  # of several
 
 
 NOTHING = Said()
@@ -121,14 +136,21 @@ def read_contract(proto: onnx.ModelProto) -> Contract | None:
 
 
 def contract_of(proto: onnx.ModelProto, where: str, said: Said) -> Contract:
-    """The contract that a file carries, or that its own input and the user say. Raises Refusal."""
+    """The contract that a file carries, or that its own ends and the user say. Raises Refusal."""
     carried = read_contract(proto)
-    if carried is None:
-        return infer_contract(proto, where, said)
+    found = carried or infer_contract(proto, where, said)
+    check_output(proto, found.output, where)
+    if carried:
+        said_too = Said(mean=found.mean, std=found.std)
+        check_values(f"{where}: in its contract", found.layout, found.channels, said_too)
+        if found.input not in [value.name for value in proto.graph.input]:
+            raise Refusal(
+                f"{where}: its contract names the input {found.input}, which it has not; export it anew"
+            )
     given = [f"--{name}" for name, value in vars(said).items() if value not in (None, ())]
-    if given:
+    if carried and given:
         raise Refusal(f"{where}: it carries what it takes; leave out {', '.join(given)}")
-    return carried
+    return found
 
 
 def infer_contract(proto: onnx.ModelProto, where: str, said: Said) -> Contract:
@@ -162,7 +184,7 @@ def infer_contract(proto: onnx.ModelProto, where: str, said: Said) -> Contract:
         size,
         (),
         inputs[0].name,
-        proto.graph.output[0].name,
+        chosen_output(proto, said.output, where),
         said.mean,
         said.std,
         channels,

@@ -17,8 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from targets.errors import Refusal, explain, unknown
+from targets.errors import Refusal, check_integers, explain, unknown
 from targets.limits import Budgets
+from targets.regular_file import regular_file
 from targets.runner.backends import BACKENDS, backend
 from targets.spec.contract import Layout
 
@@ -41,7 +42,7 @@ def known_backend(name: str) -> str:
 class Profile(BaseModel):
     """How to build for a target and how to measure there."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(
         pattern=r"^[^/\\\x00.][^/\\\x00]*$", description="also that of its folder in the report"
@@ -69,6 +70,11 @@ class Profile(BaseModel):
     )
     budgets: Budgets = Budgets()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _settings(cls, value: Any) -> Any:
+        return check_integers(value)
+
     @model_validator(mode="after")
     def _format_of_the_backend(self) -> Profile:
         if self.format not in backend(self.backend).files:
@@ -82,7 +88,7 @@ def profiles() -> dict[str, Path]:
 
 def settings(path: Path) -> dict[str, Any]:
     """A profile's table; ``extends = "rpi5"`` starts from one that ships and changes what it names."""
-    own = tomllib.loads(path.read_text(encoding="utf-8"))
+    own = tomllib.loads(regular_file(path).read_text(encoding="utf-8"))
     if isinstance(own.get("tool"), str):
         own["tool"] = str(path.parent / own["tool"])
     base = own.pop("extends", None)
@@ -111,7 +117,7 @@ def read_profile(name: str) -> Profile:
         return Profile.model_validate({**settings(path), "name": path.stem})
     except OSError as error:
         raise Refusal(f"TARGET: {path} cannot be read: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise Refusal(f"TARGET: {path}: not valid TOML: {error}") from None
     except ValidationError as error:
         raise Refusal(f"TARGET: {path}: {explain(error, Profile)}") from None
+    except ValueError as error:  # of TOML, of its encoding, or of an integer of thousands of digits
+        raise Refusal(f"TARGET: {path}: not valid TOML: {error}") from None

@@ -1,7 +1,12 @@
-"""Options of the commands that would be passed over, or mean nothing, are refused."""
+"""Options of the commands that would be passed over, or mean nothing, are refused with status 2."""
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +14,8 @@ import onnx
 import pytest
 
 from pipeline.cli.inputs import said_of
-from targets.errors import Refusal
+from pipeline.cli.main import main
+from targets.errors import UNDECIDED, WRONG_INPUT, Refusal, status_of
 from targets.spec.contract import contract_of
 
 HALF = "0.5,0.5,0.5"
@@ -46,3 +52,58 @@ def test_a_normalisation_that_is_none_is_refused(
 def test_both_or_neither_are_taken(mean: str | None, std: str | None, found: object) -> None:
     said = said_of(mean=mean, std=std)
     assert (said.mean, said.std) == found
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("explain {model} --device emulator:cortex-a76", "go with --images"),
+        ("explain {model} --mean 0.5 --std 1", "go with --images"),
+        ("explain {model} --json {model}/a.json", "Not a directory"),
+        ("explain {model} --json {here}", "Is a directory"),
+        ("explain {model} --json {here}/none/a.json", "No such file or directory"),
+        ("deploy digits --rendezvous host:1", "--rendezvous: one node meets nobody"),
+        ("deploy digits --store {model}", "File exists|Not a directory"),
+        ("show digits --target {here}", "no target named"),
+        ("gate {model} --images {here} --budget accuracy=1 --budget accuracy=2", "given twice"),
+        ("gate {model} --images {here} --size -5", "--size -5: write pixels"),
+        (f"gate {{model}} --images {{here}} --resize 8x{'9' * 5000}", "write pixels"),
+        ("verify {model}", "no manifest.json"),
+    ],
+)
+def test_wrong_input_is_status_2_in_one_line(
+    words: str,
+    said: str,
+    small_network: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "here").mkdir()
+    places = {"model": small_network("nchw-float32"), "here": tmp_path / "here"}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the test run keeps its own
+    monkeypatch.setattr(sys, "argv", ["retort", *(word.format(**places) for word in words.split())])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert ended.value.code == WRONG_INPUT, told
+    assert told.startswith("retort: ") and told.count("\n") == 1
+    assert re.search(said, told)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (errno.ENOENT, WRONG_INPUT),
+        (errno.ENOTDIR, WRONG_INPUT),
+        (errno.EISDIR, WRONG_INPUT),
+        (errno.EEXIST, WRONG_INPUT),
+        (errno.EACCES, WRONG_INPUT),
+        (errno.ENOSPC, UNDECIDED),
+        (errno.EIO, UNDECIDED),
+        (errno.EMFILE, UNDECIDED),
+    ],
+)
+def test_a_full_disk_is_no_wrong_input(number: int, status: int) -> None:
+    assert status_of(OSError(number, os.strerror(number), "file")) == status

@@ -85,12 +85,21 @@ def test_budgets_stay_as_they_were_read_and_go_through_json() -> None:
         (["p99=3"], "--budget: no budget named 'p99'; did you mean 'p99_ms'"),
         (["p99_ms=3", "p99_ms=4"], "--budget p99_ms: given twice, 3 and 4"),
         (["p99_ms=-3"], r"--budget p99_ms: .*greater than 0 \(got '-3'\); write NAME=NUMBER"),
+        (["p99_ms=3", "p50_ms=4"], "--budget p50_ms: it is above p99_ms = 3, which more calls keep to"),
+        (["p99_vs_reference=3", "p50_vs_reference=4"], "p50_vs_reference: it is above p99_vs_reference = 3"),
         (["p99_ms"], "--budget p99_ms: .*write NAME=NUMBER"),
     ],
 )
 def test_words_that_are_no_budgets_are_refused(words: list[str], said: str) -> None:
     with pytest.raises(Refusal, match=said):
         read_budgets(words)
+
+
+def test_a_limit_over_another_s_need_not_lie_below_its_tail() -> None:
+    """A profile's p99_ms = 5 stays where a command says p50_ms = 8: the stricter one decides."""
+    both = read_budgets(["p50_ms=8", "p99_vs_reference=3"]).over(Budgets({"p99_ms": 5, "accuracy": 9}))
+    assert both.root == {"accuracy": 9, "p50_ms": 8, "p99_ms": 5, "p99_vs_reference": 3}
+    assert list(both.root) == [name for name in BUDGETS if name in both.root]
 
 
 def spread(evidence: Evidence) -> Found:

@@ -13,6 +13,8 @@ from targets.baselines.baseline import load
 from targets.baselines.lock import lock_of, read_lock
 from targets.errors import Refusal
 from targets.image_folder import class_folders
+from targets.quantize.images import any_images
+from targets.spec.profile import read_profile
 
 RECIPE = (
     'version = 1\ndata = "digits"\nstudent = "resnet8"\nteacher = {{ network = "resnet8", weights = "{}" }}\n'
@@ -33,11 +35,19 @@ def recipe(odd: Path) -> object:
     return read_recipe(str(path))
 
 
+def flat_images(odd: Path) -> object:
+    (odd.parent / "flat").mkdir()
+    (odd.parent / "flat" / "1.png").symlink_to(odd)
+    return any_images(odd.parent / "flat")
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "model": load,
     "lock of a model": lambda odd: lock_of(odd, odd.parent / "retort.lock"),
     "lock": read_lock,
     "images": images,
+    "images without classes": flat_images,
+    "profile": lambda odd: read_profile(str(odd)),
     "weights": recipe,
     "recipe": lambda odd: read_recipe(str(odd)),
 }

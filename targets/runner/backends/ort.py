@@ -11,6 +11,9 @@ from typing import Any
 
 from . import Arrays, PhoneTool, Runtime, Session
 
+# Before it is imported: it would keep a number for the machine in the user's home and tell its vendor what it does.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 # What an int8 kernel is called once ONNX Runtime has fused Q/DQ pairs into the operator between them.
 INT8 = ("QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize", "QGemm", "QAttention")
 HEAVY = ("Conv", "Gemm", "MatMul")

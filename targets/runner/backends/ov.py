@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import collections
 import shutil
+import sys
 from typing import Any
 
 from . import Arrays, Runtime, Session
+
+# It would keep a number for the user in ~/intel and tell its vendor of each use. Without it OpenVINO has a stub.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 KEYS = ("layerType", "runtimePrecision")
 HEAVY = ("Convolution", "FullyConnected", "MatMul", "Deconvolution")

@@ -40,7 +40,7 @@ NETWORK = {
     "arguments": ARGUMENTS,
     "taps": st.lists(st.text("ab.", min_size=1), max_size=3),
     "mean": TRIPLES,
-    "std": TRIPLES,
+    "std": st.tuples(*[st.floats(0.125, 1, width=32)] * 3),
 }
 WEIGHTS = {"weights": st.sampled_from(["a.pth", "b/c.safetensors"])}
 LOSS = st.fixed_dictionaries(

@@ -200,3 +200,13 @@ def test_compiling_is_for_trainings_that_are_long(monkeypatch: pytest.MonkeyPatc
     assert not pays([], tiny.SHAPE, int(PAYS))
     monkeypatch.setattr("pipeline.training.compiled_teacher.shutil.which", lambda name: None)
     assert not pays(one, tiny.SHAPE, int(PAYS))
+
+
+def test_a_torn_file_of_a_killed_run_is_named(data: Decoded, tmp_path: Path) -> None:
+    asked = Asked(teacher())
+    batch = batches(data, 0, 3)[0]
+    replayed(data, tmp_path, asked.teacher.like).answers(batch, asked)  # type: ignore[arg-type]
+    (file,) = tmp_path.rglob("view *.npy")
+    file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(Refusal, match=r"view 3 .*\.npy: broken .*; remove it and run again"):
+        replayed(data, tmp_path, asked.teacher.like).answers(batch, asked)  # type: ignore[arg-type]

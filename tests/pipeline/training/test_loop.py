@@ -255,3 +255,12 @@ def test_each_image_is_looked_at_by_itself(
     together = loop.predict(looked_at, data, VALIDATION)
     monkeypatch.setattr(loop, "PREDICT_BATCH", 1)
     assert torch.allclose(loop.predict(looked_at, data, VALIDATION), together, atol=1e-4)
+
+
+@pytest.mark.parametrize("left", [0, 0.5, 0.99])
+def test_a_torn_file_of_a_killed_run_is_named(left: float, data: Decoded, tmp_path: Path) -> None:
+    loop.fit(supervised(), data, tiny.training(epochs=1), tmp_path, "here")
+    whole = (tmp_path / "here.pt").read_bytes()
+    (tmp_path / "here.pt").write_bytes(whole[: int(left * len(whole))] or b"torn")
+    with pytest.raises(Refusal, match=rf"{tmp_path}/here\.pt: .* cannot be read .*; remove it"):
+        loop.fit(supervised(), data, tiny.training(epochs=1), tmp_path, "here")

@@ -46,7 +46,7 @@ def test_the_accepted_file_is_found_while_it_lies_there_and_after_it_changed(
     (repository / "student.onnx").write_bytes(b"the second")
     git(repository, "commit", "--quiet", "-am", "change")
     found = accepted(lock, tmp_path)
-    assert found.parent == tmp_path and found.read_bytes() == b"the first"
+    assert found.parent.parent == tmp_path and found.read_bytes() == b"the first"
     (repository / "student.onnx").unlink()
     assert accepted(lock, tmp_path).read_bytes() == b"the first"
 

@@ -17,12 +17,13 @@ import pytest
 from numpy.typing import NDArray
 
 from support.board import NASTY, SSHD, USER, Board, new_key
-from targets.devices import ssh
+from targets.devices import connect, ssh
 from targets.devices.address import check_device
 from targets.devices.base import Device, Local
 from targets.devices.connect import open_device
 from targets.devices.ssh import Ssh
-from targets.errors import Refusal, Unmeasurable
+from targets.diagnose import doctor
+from targets.errors import PASSED, Refusal, Unmeasurable
 from targets.measuring.bench import Bench
 from targets.measuring.candidate import Candidate
 from targets.spec.contract import Contract
@@ -208,3 +209,14 @@ def test_an_address_becomes_words_of_ssh() -> None:
 
 def test_the_far_end_is_python_3_8() -> None:
     ast.parse(ssh.KEEPER, feature_version=(3, 8))
+
+
+def test_the_doctor_examines_a_board(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "Ssh", board.device)
+    monkeypatch.setattr(doctor, "BACKENDS", {"onnxruntime": "ort"})
+    with board.running():
+        examined = doctor.examine_all("ssh://board")
+        assert board.left() == []
+    findings = {one.name: one for one in examined.findings}
+    assert findings["onnxruntime"].ok is True, findings
+    assert examined.status == PASSED and len(examined.known["onnxruntime"]) > 20

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +10,6 @@ import onnx
 import pytest
 
 from benchmarks.gate.planted import planted
-from benchmarks.gate.repository import action_script
 from targets.baselines.reference_network import write_reference
 from targets.errors import FAILED, PASSED, UNDECIDED, Refusal
 from targets.gate.gate import Given, gate
@@ -83,42 +78,3 @@ def test_wrong_baselines_are_refused(network: Callable[[str], Path], photos: Pat
     with pytest.raises(Refusal, match=r"slower_than_baseline: .*got 'fast'.*write NAME=NUMBER"):
         read_budgets(["slower_than_baseline=fast"])
     assert read_budgets(["slower_than_baseline=5%"]) == read_budgets(["slower_than_baseline=5"])
-
-
-def test_the_action_s_script_gates_and_passes_the_status_on(
-    network: Callable[[str], Path], photos: Path, tmp_path: Path
-) -> None:
-    script = action_script()
-    odd = shutil.copy(network("nchw-float32"), tmp_path / "a $(touch x) model.onnx")
-    (tmp_path / "quick.toml").write_text('about = ""\nbackend = "onnxruntime"\nseconds = 4.0\n')
-    variables = {
-        "MODEL": str(odd),
-        "IMAGES": str(photos),
-        "TARGET": "quick.toml",
-        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
-        "COMMENT": "true",
-        "PULL": "12",
-        "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    # A stand-in for GitHub's own program: it writes down what it is told to.
-    (tmp_path / "gh").write_text(f'#!/bin/sh\nprintf "%s " "$@" >> {tmp_path}/told\n')
-    (tmp_path / "gh").chmod(0o755)
-    cases = [
-        ("slower_than_baseline=90% size_mb=1", str(odd), 0),
-        ("size_mb=0.0001", "", 1),
-        ("size_mb=1\n  accuracy=1\nsize_mb=0.0001\n", "", 2),  # twice the same, and not the first line alone
-        ("agreement_vs_baseline=1\nsize_mb=0.0001\n", str(odd), 1),
-        ("size=1", "", 2),
-    ]
-    for budgets, baseline, status in cases:
-        env = {**os.environ, **variables, "BUDGETS": budgets, "BASELINE": baseline}
-        done = subprocess.run(
-            ["bash", "-e", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True
-        )
-        assert done.returncode == status, done.stderr
-    assert "slower_than_baseline" in (tmp_path / "summary").read_text()
-    assert (tmp_path / "told").read_text().startswith("pr comment 12 --body-file retort-report/summary.md ")
-    assert not (tmp_path / "x").exists()
-    env = {**os.environ, **variables, "BUDGETS": "size_mb=1", "BASELINE": "", "MODEL": "--help"}
-    done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 2, "no model was judged"

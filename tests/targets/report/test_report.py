@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -228,6 +229,23 @@ def test_write_report_leaves_files_that_can_be_read(tmp_path: Path) -> None:
     found = {path.name: path for path in tmp_path.iterdir()}
     assert found.keys() == {"budgets.svg", "junit.xml", "report.html", "report.json", "summary.md"}
     assert all(ElementTree.parse(found[name]) for name in ("junit.xml", "budgets.svg"))
+
+
+def test_a_strict_reader_takes_the_report(tmp_path: Path) -> None:
+    """An interval of one process has no ends."""
+    table = json.loads(json.dumps(TABLES["hostile"]))
+    line = next(one for one in table["targets"][0]["lines"] if one["estimate"])
+    line["estimate"] |= {"low": -math.inf, "high": math.inf}
+    table["more"] = (math.nan, 1.5)
+
+    def refused(name: str) -> None:
+        pytest.fail(f"{name} is no JSON")
+
+    write_report(table, tmp_path)
+    read = json.loads((tmp_path / "report.json").read_text(), parse_constant=refused)
+    assert read["more"] == [None, 1.5]
+    found = next(one for one in read["targets"][0]["lines"] if one["budget"] == line["budget"])
+    assert found["estimate"] == {**line["estimate"], "low": None, "high": None}
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on PATH to open the page in")

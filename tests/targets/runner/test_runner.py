@@ -158,9 +158,11 @@ def test_images_are_read_in_batches_as_the_contract_wants_them(
     layout: str, tmp_path: Path, small_images: NDArray[np.uint8]
 ) -> None:
     np.save(tmp_path / "images.npy", small_images)
-    batches = list(Images(str(tmp_path / "images.npy"), feed(layout)).batches(3))
-    assert [len(batch) for batch in batches] == [3, 3, 1]
-    np.testing.assert_array_equal(np.concatenate(batches), prepared(small_images, layout))
+    images, expected = Images(str(tmp_path / "images.npy"), feed(layout)), prepared(small_images, layout)
+    batches = list(images.batches(3))
+    assert [len(batch) for batch in batches] == [3, 3, 3], "a file may take full batches alone"
+    np.testing.assert_array_equal(np.concatenate(batches), expected[[*range(7), 0, 1]])
+    np.testing.assert_array_equal(images.batch(0, 16), expected[[*range(7), *range(7), 0, 1]])
 
 
 def test_images_are_normalised_for_files_that_do_not_do_it(
@@ -172,6 +174,12 @@ def test_images_are_normalised_for_files_that_do_not_do_it(
     for plane in range(3):
         expected = (small_images[..., plane] / 255 - mean[plane]) / std[plane]
         np.testing.assert_allclose(found[:, plane], expected, atol=1e-5)
+
+
+def test_no_images_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((0, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"images\.npy: no images"):
+        Images(str(tmp_path / "images.npy"), feed(LAYOUTS[0]))
 
 
 def test_images_that_are_not_bytes_are_refused(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ from targets.spec.contract import (
 )
 
 FREE = "n"
-CONTRACT = Contract("nchw-float32", (48, 192), ("a", "b"), channels="grey", resize=(50, 200), mean=(0.5,))
+CONTRACT = Contract(
+    "nchw-float32", (48, 192), ("a", "b"), channels="grey", resize=(50, 200), mean=(0.5,), std=(0.5,)
+)
 
 
 def foreign(shape: list[int | str], kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
@@ -33,10 +35,13 @@ def foreign(shape: list[int | str], kind: int = TensorProto.FLOAT) -> onnx.Model
 
 
 @pytest.mark.parametrize(
-    "contract", [CONTRACT, replace(CONTRACT, channels="rgb", resize=256, interpolation="bicubic")]
+    "contract",
+    [CONTRACT, replace(CONTRACT, channels="rgb", resize=256, interpolation="bicubic", mean=(), std=())],
 )
 def test_a_contract_is_read_as_it_was_written(contract: Contract) -> None:
     proto = foreign([FREE, 1, 48, 192])
+    proto.graph.input[0].name = "images"
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [FREE, 2]))
     write_contract(proto, contract)
     assert read_contract(proto) == contract == contract_of(proto, "here", Said())
     with pytest.raises(Refusal, match=r"here: it carries what it takes; leave out --size, --range"):
@@ -46,7 +51,7 @@ def test_a_contract_is_read_as_it_was_written(contract: Contract) -> None:
 def test_a_contract_of_an_older_file_is_of_square_images_in_rgb() -> None:
     table = {name: value for name, value in asdict(CONTRACT).items() if name not in NEWER}
     proto = foreign([FREE, 3, 32, 32])
-    helper.set_model_props(proto, {KEY: json.dumps({**table, "size": 32, "mean": []})})
+    helper.set_model_props(proto, {KEY: json.dumps({**table, "size": 32, "mean": [], "std": []})})
     assert read_contract(proto) == Contract("nchw-float32", (32, 32), ("a", "b"))
     helper.set_model_props(proto, {KEY: json.dumps({**table, "size": [32]})})
     with pytest.raises(Refusal, match="cannot be read"):
@@ -131,3 +136,30 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(Refusal, match=f"here: .*{words}"):
         infer_contract(foreign(shape, kind), "here", Said(**said))
+
+
+NAN = float("nan")
+ODD: list[dict[str, Any]] = [
+    *({"size": value} for value in (-5, 0, "ab", [1.5, 2], [8, 8, 8], [8], [True, 8], [10**9, 10**9], None)),
+    *({"classes": value} for value in (3, [1, 2], None)),
+    *({"input": value} for value in (7, "nope", None)),
+    *({"output": value} for value in (7, "nope", None)),
+    *({name: value} for name in ("layout", "channels", "range", "interpolation") for value in ("x", 3, None)),
+    *({"mean": value, "std": [1]} for value in (["a"], [NAN], [0, 0, 0], [], 3)),
+    *({"mean": [0], "std": value} for value in ([0], [-1], [10**400], None)),
+    *({"resize": value} for value in (-3, [1], "x", 2.5, [50, 200, 3])),
+    {"more": 1},
+]
+
+
+@pytest.mark.parametrize("change", ODD, ids=lambda one: str(one)[:40])
+def test_a_carried_contract_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
+    proto = foreign([FREE, 1, 48, 192])
+    proto.graph.input[0].name = "images"
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [FREE, 2]))
+    table = {**asdict(CONTRACT), "mean": [0.5], "std": [0.5]}
+    helper.set_model_props(proto, {KEY: json.dumps(table)})
+    assert contract_of(proto, "here", Said()) == replace(CONTRACT, std=(0.5,))
+    helper.set_model_props(proto, {KEY: json.dumps({**table, **change})})
+    with pytest.raises(Refusal):
+        contract_of(proto, "here", Said()).decoding.scaled(8, 8)

@@ -37,6 +37,13 @@ WRONG = [
     ('about = "x"\nbackend = "onnxrt"', "backend"),
     ('about = "x"\nbackend = "onnxruntime"\nthread = 2', "thread: no such key; did you mean 'threads'"),
     ('about = "x"\nbackend = "onnxruntime"\nthreads = 0', "threads"),
+    ('about = "x"\nbackend = "onnxruntime"\nseconds = inf', "seconds: Input should be a finite number"),
+    ('about = "x"\nbackend = "onnxruntime"\nsustained = nan', "sustained: Input should be a finite number"),
+    (f'about = "x"\nbackend = "onnxruntime"\npatience = {10**400}', "an integer of 2^31 or more"),
+    (f'about = "x"\nbackend = "onnxruntime"\nthreads = {2**31}', "an integer of 2^31 or more"),
+    ('extends = "cpu"\nbudgets = { p90_vs = 1 }', "no such key"),
+    ('extends = "cpu"\nbudgets = { p90_ms = 3, p99_ms = 2 }', "p90_ms: it is above p99_ms = 2"),
+    (f'extends = "cpu"\nthreads = {"9" * 5000}', "not valid TOML: Exceeds the limit"),
     ("about = ", "not valid TOML"),
     ('extends = "cpu"\nformat = "tflite"', "onnxruntime takes no .tflite"),
     ('extends = "android-litert"\nformat = "onnx"', "litert takes no .onnx"),
@@ -50,6 +57,12 @@ def test_a_wrong_profile_is_refused(tmp_path: Path, text: str, said: str) -> Non
     with pytest.raises(Refusal, match=r"mine\.toml") as refusal:
         read_profile(str(tmp_path / "mine.toml"))
     assert said in str(refusal.value)
+
+
+def test_a_profile_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b'about = "\xff"')
+    with pytest.raises(Refusal, match=r"mine\.toml: not valid TOML: .*utf-8"):
+        read_profile(str(tmp_path / "mine.toml"))
 
 
 def test_an_unknown_target_is_answered_with_the_nearest() -> None:
