@@ -9,8 +9,8 @@ at zero. Layers for which this does not hold are kept whole.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch_pruning as tp
@@ -44,6 +44,13 @@ class WithoutChannelStatistics(TorchFunctionMode):
         return x
 
 
+class Chain(NamedTuple):
+    """Layers whose channels go together: the names of all that give them, and the few channels that a trial cuts."""
+
+    layers: list[str]
+    few: list[int]
+
+
 def kept_whole(
     network: nn.Module, images: Tensor, heads: Sequence[str]
 ) -> tuple[dict[str, str], list[str], int]:
@@ -51,30 +58,34 @@ def kept_whole(
 
     ``heads`` are left out. Raises whatever torch-pruning raises where it cannot trace the network at all.
     """
-    members = members_of(network, images, heads)
-    subject = lively(network, images)
+    subject = lively(network, images)  # first: what a network keeps of a pass with gradients cannot be copied
+    chains = chains_of(network, images, heads)
 
     def failing(names: Sequence[str]) -> dict[str, str]:
-        why = fault(subject, images, names) if names else ""
+        why = fault(subject, images, {name: chains[name].few for name in names}) if names else ""
         if not why or len(names) == 1:
             return dict.fromkeys(names, why) if why else {}
         half = len(names) // 2
         return failing(names[:half]) | failing(names[half:])
 
-    whole = failing(list(members))
-    rest = [name for name in members if name not in whole]
+    whole = failing(list(chains))
+    rest = {name: chain.few for name, chain in chains.items() if name not in whole}
     if whole and rest and (why := fault(subject, images, rest)):
         whole |= dict.fromkeys(rest, why)  # each by itself, but not together
-    return whole, [layer for name in whole for layer in members[name]], len(members)
+    return whole, [layer for name in whole for layer in chains[name].layers], len(chains)
 
 
-def members_of(network: nn.Module, images: Tensor, heads: Sequence[str]) -> dict[str, list[str]]:
-    """The layers whose channels go together: by the first one's name, the names of all that give them."""
+def chains_of(network: nn.Module, images: Tensor, heads: Sequence[str]) -> dict[str, Chain]:
+    """Those of a network, by the name of the layer that each begins at."""
     graph, names = trace(network, images), {module: name for name, module in network.named_modules()}
     found = {}
     for group in graph.get_all_groups([network.get_submodule(name) for name in heads], LAYERS):
         giving = [dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)]
-        found[names[group[0].dep.target.module]] = [names[module] for module in giving if module in names]
+        parts = parts_of(group)
+        size = len(group[0].idxs) // parts
+        few = [part * size + at for part in range(parts) for at in range(max(1, size // FEW))]
+        layers = [names[module] for module in giving if module in names]
+        found[names[group[0].dep.target.module]] = Chain(layers, few)
     return found
 
 
@@ -82,10 +93,10 @@ def trace(network: nn.Module, images: Tensor) -> tp.DependencyGraph:
     return tp.DependencyGraph().build_dependency(network.eval(), images[:1], verbose=False)
 
 
-def fault(network: nn.Module, images: Tensor, names: Sequence[str]) -> str:
-    """What goes wrong where the named groups lose a few channels; nothing where all is well."""
+def fault(network: nn.Module, images: Tensor, cuts: Mapping[str, Sequence[int]]) -> str:
+    """What goes wrong where layers lose these channels; nothing where all is well."""
     try:
-        left = survivors(network, images, names)
+        left = survivors(network, images, cuts)
         cut, masked = copy.deepcopy(network), copy.deepcopy(network)
         resize(cut, {name: list(kept.shape) for name, kept in left.items()})
         with torch.no_grad():
@@ -106,8 +117,8 @@ def fault(network: nn.Module, images: Tensor, names: Sequence[str]) -> str:
     return "" if apart <= EQUAL * reach else f"the cut network answers {apart / reach:.2g} of its reach apart"
 
 
-def survivors(network: nn.Module, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """The tensors that a cut of the named groups changes, each as the flat places that its elements had before.
+def survivors(network: nn.Module, images: Tensor, cuts: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """The tensors that some layers' loss of channels changes, each as the flat places that its elements had before.
 
     The cut is made on a copy that holds these places for weights.
     """
@@ -115,15 +126,9 @@ def survivors(network: nn.Module, images: Tensor, names: Sequence[str]) -> dict[
     graph = trace(places, images)
     for tensor in places.double().state_dict().values():
         tensor.copy_(torch.arange(tensor.numel()).reshape(tensor.shape))
-    for name in names:
+    for name, few in cuts.items():
         layer = places.get_submodule(name)
-        handler = graph.get_pruner_of_module(layer).prune_out_channels
-        count = graph.get_out_channels(layer)
-        parts = parts_of(graph.get_pruning_group(layer, handler, list(range(count))))
-        few = [
-            part * count // parts + at for part in range(parts) for at in range(max(1, count // parts // FEW))
-        ]
-        group = graph.get_pruning_group(layer, handler, few)
+        group = graph.get_pruning_group(layer, graph.get_pruner_of_module(layer).prune_out_channels, few)
         if not graph.check_pruning_group(group):
             raise ValueError("its channels hang together")
         group.prune()
@@ -147,9 +152,8 @@ def lively(network: nn.Module, images: Tensor) -> nn.Module:
     for parameter in made.parameters():
         if parameter.numel() and float(parameter.abs().max()) < NEAR_ZERO:
             parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    norms = [module for module in made.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        if norm.track_running_stats:
+    for norm in made.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.track_running_stats:
             norm.reset_running_stats()
             norm.momentum = None
             norm.train()

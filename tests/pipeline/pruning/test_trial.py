@@ -46,6 +46,11 @@ def halves(self: nn.Module, x: Tensor) -> Tensor:
     return left * right.sigmoid()
 
 
+def keeping(self: nn.Module, x: Tensor) -> Tensor:
+    self.kept = x * 2
+    return self.kept  # type: ignore[no-any-return,return-value]
+
+
 WHOLE: dict[str, Callable[[], nn.Module]] = {
     "a shuffle that a cut would shift in silence": lambda: Network(shuffle),
     "channels by their numbers": lambda: Network(lambda _, x: torch.cat([x[:, 4:] * 2, x[:, :4]], 1)),
@@ -56,6 +61,7 @@ WHOLE: dict[str, Callable[[], nn.Module]] = {
     ),
 }
 FREE: dict[str, Callable[[], nn.Module]] = {
+    "a map that stays in the module": lambda: Network(keeping),
     "a residual": lambda: Network(lambda _, x: x + x.relu()),
     "a batch-norm": lambda: Network(lambda _, x: x, norm=nn.BatchNorm2d(16)),
     "a norm of groups": lambda: Network(lambda _, x: x, norm=nn.GroupNorm(2, 16)),
@@ -95,6 +101,7 @@ def test_what_follows_channels_is_cut_with_them_and_built_again(
     made.load_state_dict(model.state_dict())
     images = tiny.pictures(3, 16)
     with torch.no_grad():
+        model(images)
         assert torch.equal(made(images)[0], model(images)[0])
 
 
