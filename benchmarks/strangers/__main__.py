@@ -23,7 +23,7 @@ from benchmarks.evidence import RESULTS, circumstances, commit, finished, now, w
 from benchmarks.strangers import steps
 from benchmarks.strangers.constructs import NAMES
 from benchmarks.strangers.networks import NETWORKS
-from benchmarks.strangers.table import markdown
+from benchmarks.strangers.table import markdown, was_run
 from targets.progress import Bar
 
 WAIT_S = 1200  # beside the limit of a subject's own work, for one that waits for ever
@@ -46,7 +46,7 @@ def main(
         raise typer.BadParameter(f"{', '.join(unknown)}; known: {', '.join(SUBJECTS)}")
     os.environ["OMP_NUM_THREADS"] = "1"
     before, begun, rows = circumstances(), time.monotonic(), kept(out)
-    todo = only or [name for name in SUBJECTS if not rows.get(name, {}).get("cells")]
+    todo = only or [name for name in SUBJECTS if not was_run(rows.get(name, {}))]
     with Bar("strangers", len(todo)) as bar:
         for name in todo:
             if time.monotonic() - begun > 60 * minutes:
