@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import sys
+import os
+import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -28,7 +29,8 @@ from pipeline.artifacts.comparison import TOLERANCE, compare
 from pipeline.artifacts.onnx_file import Deployed
 from pipeline.data.batches import Epoch, Pixels, training_batches
 from pipeline.data.decoded import TRAIN
-from pipeline.pruning.channels import changed, cuts, resize, shapes_of
+from pipeline.pruning.channels import cuts
+from pipeline.pruning.shapes import changed, resize, shapes_of
 from pipeline.quantization import ptq
 from pipeline.quantization.grid import convert
 from pipeline.recipe.schema import Quantize
@@ -43,6 +45,7 @@ from targets.quantize.quantize import Order, Quantizer
 from targets.runner.backends import REFERENCE, backend
 from targets.spec.profile import Profile, read_profile
 
+LIMIT_S = 240  # of the processor's time: whatever else runs beside it
 QAT_STEPS, CUT_STEPS = 3, 4
 OPSET = 20
 APART = 0.2  # of the answers' reach: more than this between a file and its grid is a finding
@@ -244,11 +247,12 @@ def through(name: str, chosen: tuple[str, ...] = tuple(STEPS)) -> Iterator[tuple
 
 
 def main(name: str, file: str) -> None:
+    """A subject's cells into a file, one a line; what libraries print is not of the table."""
     torch.set_num_threads(1)
-    with Path(file).open("w", encoding="utf-8") as kept:
+    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S + 1))
+    with open(os.devnull, "w") as nowhere, Path(file).open("w", encoding="utf-8") as kept:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        os.environ["TMPDIR"] = str(Path(file).parent)
         for step, cell in through(name):
             print(json.dumps([step, cell]), file=kept, flush=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -42,11 +42,16 @@ def markdown(table: dict[str, Any]) -> list[str]:
 
 
 def summary(names: Sequence[str], rows: dict[str, Any]) -> str:
-    run = [rows[name] for name in names if rows.get(name, {}).get("cells")]
+    run = [row for row in (rows.get(name, {}) for name in names) if was_run(row)]
     whole = sum(
         all(cell["state"] == "ok" for cell in row["cells"].values()) and not row.get("ended") for row in run
     )
     return f"{whole} of {len(run)} ok in every step; {len(names) - len(run)} of {len(names)} not run."
+
+
+def was_run(row: dict[str, Any]) -> bool:
+    """Whether a subject came to a step, or to its end before the first; one that was skipped did not."""
+    return bool(row.get("cells") or row.get("ended"))
 
 
 def row_of(name: str, rows: dict[str, Any]) -> Sequence[str]:

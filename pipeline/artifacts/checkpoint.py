@@ -26,7 +26,7 @@ from pipeline.models.catalogue import Built, build
 from pipeline.models.feature_levels import find_levels, heads_of
 from pipeline.models.tapped_model import Model
 from pipeline.models.training_only import auxiliary_modules, drop, fold, folded
-from pipeline.pruning.channels import resize
+from pipeline.pruning.shapes import resize
 from pipeline.quantization.ptq import prepare
 from pipeline.recipe.recipe import teacher_names
 from pipeline.recipe.schema import Network

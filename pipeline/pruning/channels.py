@@ -1,17 +1,14 @@
-"""Cutting channels out of a network, and building a network that was cut.
-
-A cut needs no history: the shapes of the tensors are enough to build it again.
-"""
+"""Cutting channels out of a network, a little more each time."""
 
 from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 
 import torch
 import torch_pruning as tp
-from torch import Tensor, nn
+from torch import nn
 from torch_pruning.dependency.node import Node
 
 from pipeline.data.decoded import ImageShape
@@ -19,10 +16,12 @@ from pipeline.models.catalogue import macs
 from pipeline.models.execution import execute
 from pipeline.models.tapped_model import Model
 from pipeline.pruning.criteria import CRITERIA
+from pipeline.pruning.trial import kept_whole
 from targets.errors import Refusal, first_line
+from targets.progress import say
 
 STEPS = 50  # of the way to nothing left; each takes whole multiples of channels
-Shapes = dict[str, list[int]]
+IMAGES = 4
 
 
 def cuts(
@@ -34,17 +33,15 @@ def cuts(
 ) -> Iterator[float]:
     """Cut the model's network in place, a little more each time; yields the share of its MACs that is left.
 
-    Channels are ranked over the whole network and kept in multiples of ``multiple``. Raises Refusal where the
-    network cannot be traced, with the layer.
+    Channels are ranked over the whole network and kept in multiples of ``multiple``. Layers that cannot lose channels
+    are kept whole, and it is said. Raises Refusal where no layer can, with the reason.
     """
     network, image = model.network, torch.full((1, *shape), 0.5)
     before = macs(network, image)
-    record = execute(network, shape)
-    end = record.number(record.answer)
-    heads = [head.module for head in record.heads(end)] if end is not None else []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            kept = fixed(network, shape)
             pruner = tp.pruner.BasePruner(
                 network.eval(),
                 image,
@@ -53,7 +50,9 @@ def cuts(
                 pruning_ratio=1.0,
                 iterative_steps=STEPS,
                 round_to=multiple,
-                ignored_layers=heads,  # their outputs are the classes, and stay
+                ignored_layers=[network.get_submodule(name) for name in kept],
+                in_channel_groups={},  # its own defaults are shared by all that it makes
+                out_channel_groups={},
             )
             for _ in range(STEPS):
                 if gradients is not None:
@@ -61,8 +60,29 @@ def cuts(
                 pruner.step()
                 network.zero_grad()
                 yield macs(network, image) / before
+        except Refusal:
+            raise
         except Exception as error:  # the tracer of torch-pruning raises whatever it meets
-            raise Refusal(f"prune: torch-pruning cannot cut {blame(network, error)}") from error
+            raise Refusal(f"prune: torch-pruning cannot cut {blame(network, error)}; drop [prune]") from error
+
+
+def fixed(network: nn.Module, shape: ImageShape) -> list[str]:
+    """The layers that lose no channels: those that answer, and those that cannot; says why.
+
+    Raises Refusal where none can.
+    """
+    record = execute(network, shape)
+    end = record.number(record.answer)
+    heads = [head.name for head in record.heads(end)] if end is not None else []
+    images = torch.rand(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
+    whole, layers, groups = kept_whole(network, images, heads)
+    if whole:
+        name, why = next(iter(whole.items()))
+        said = f"prune: {{}} of {groups} groups of layers can lose channels without harm to others; not {name}: {why}"
+        if len(whole) == groups:
+            raise Refusal(f"{said.format('none')}; drop [prune]")
+        say(said.format(groups - len(whole)))
+    return [*heads, *layers]
 
 
 def blame(network: nn.Module, error: Exception) -> str:
@@ -85,46 +105,3 @@ def named_before(network: nn.Module, error: Exception) -> Iterator[str]:
             if names.get(node.module):
                 yield names[node.module]
             todo += node.inputs
-
-
-def shapes_of(network: nn.Module) -> Shapes:
-    return {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
-
-
-def changed(network: nn.Module, original: Mapping[str, Sequence[int]]) -> Shapes:
-    """The shapes that a cut has changed."""
-    return {name: shape for name, shape in shapes_of(network).items() if shape != list(original[name])}
-
-
-def resize(network: nn.Module, shapes: Mapping[str, Sequence[int]]) -> nn.Module:
-    """Give the network's layers the sizes of ``shapes`` (those that differ from its own), with fresh tensors."""
-    for name, module in network.named_modules():
-        tensors = {
-            key: shapes[full]
-            for key, _ in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-            if (full := f"{name}.{key}" if name else key) in shapes
-        }
-        if tensors:
-            resize_layer(name, module, tensors)
-    return network
-
-
-def resize_layer(name: str, module: nn.Module, tensors: Mapping[str, Sequence[int]]) -> None:
-    for key, shape in tensors.items():
-        fresh = torch.zeros(*shape)
-        setattr(module, key, nn.Parameter(fresh) if key in module._parameters else fresh)
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    if isinstance(module, nn.Conv2d):
-        depthwise = module.groups == module.in_channels == module.out_channels
-        module.out_channels = weight.shape[0]
-        module.groups = weight.shape[0] if depthwise else module.groups
-        module.in_channels = weight.shape[1] * module.groups
-    elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = weight.shape
-    elif isinstance(module, nn.modules.batchnorm._BatchNorm):
-        module.num_features = weight.shape[0]
-    elif isinstance(module, nn.LayerNorm):
-        module.normalized_shape = tuple(weight.shape)
-    else:
-        raise Refusal(f"prune: layer {name} ({type(module).__name__}) cannot be given another size")

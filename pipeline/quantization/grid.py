@@ -16,7 +16,7 @@ import torch.ao.quantization.fx._decomposed
 from torch import Tensor, fx, nn
 
 from pipeline.quantization.capture import tensor_at
-from pipeline.quantization.policy import CHOOSING, WEIGHTED, is_exit, moves, rounded
+from pipeline.quantization.policy import CHOOSING, MOVING, WEIGHTED, is_exit, moves, rounded
 from targets.convert.grid import SMALLEST, STEPS
 from targets.quantize.histogram import Histogram
 
@@ -80,7 +80,10 @@ def insert_grid(graph: fx.GraphModule) -> fx.GraphModule:
             continue
         for source in rounded(node):
             if not is_rounding(graph, source):
-                round_tensor(graph, source, f"grid.{source.name}", Rounding())
+                moved = moved_from(graph, source)
+                name = str(moved.target) if moved is not None else f"grid.{source.name}"
+                module = graph.get_submodule(name) if moved is not None else Rounding()
+                round_tensor(graph, source, name, module)
         if node.target in CHOOSING and rounded(node):
             shared = node.args[0]
             round_tensor(graph, node, str(shared.target), graph.get_submodule(str(shared.target)))
@@ -90,6 +93,16 @@ def insert_grid(graph: fx.GraphModule) -> fx.GraphModule:
                 round_tensor(graph, weight, f"grid.{weight.name}", WeightRounding())
     graph.recompile()
     return graph
+
+
+def moved_from(graph: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+    """The rounding of which a tensor holds values in other places, such as a slice's or a shuffle's.
+
+    It keeps that grid: runtimes move integers and cannot exchange their scale on the way.
+    """
+    while node.op == "call_function" and node.target in MOVING and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+    return node if is_rounding(graph, node) else None
 
 
 def is_rounding(graph: fx.GraphModule, node: fx.Node) -> bool:

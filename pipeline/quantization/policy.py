@@ -8,6 +8,7 @@ any target has. Biases stay in float here; a runtime adds them in 32 bits.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 
 import torch
@@ -29,6 +30,20 @@ FLOWING = {
 }
 # Each output is one of the inputs, so it lies on the input's grid.
 CHOOSING = {aten.max_pool2d.default}
+# Each output is some of the inputs in another place: what is rounded before needs no grid of its own behind.
+MOVING = {
+    operator.getitem,
+    *(
+        getattr(getattr(aten, name), overload)
+        for name, overload in (
+            *(("slice", "Tensor"), ("select", "int"), ("squeeze", "dim"), ("unsqueeze", "default")),
+            *(("split", "Tensor"), ("split_with_sizes", "default"), ("chunk", "default")),
+            *(("view", "default"), ("reshape", "default"), ("flatten", "using_ints"), ("clone", "default")),
+            *(("permute", "default"), ("transpose", "int"), ("contiguous", "default")),
+            *(("pixel_shuffle", "default"), ("pixel_unshuffle", "default"), ("channel_shuffle", "default")),
+        )
+    ),
+}
 RELUS = {aten.relu.default, aten.relu_.default}
 CLAMPS = {aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default, aten.clamp_.default}
 ACTIVATIONS = {

@@ -24,8 +24,9 @@ from pipeline.data.decoded import TRAIN, Decoded
 from pipeline.engine.job import Job
 from pipeline.engine.store import write_json
 from pipeline.models.tapped_model import Model
-from pipeline.pruning.channels import changed, cuts, resize, shapes_of
+from pipeline.pruning.channels import cuts
 from pipeline.pruning.criteria import CRITERIA, NEED_GRADIENTS
+from pipeline.pruning.shapes import changed, resize, shapes_of
 from pipeline.quantization.grid import convert
 from pipeline.quantization.ptq import prepare, prove_equal
 from pipeline.recipe.recipe import Recipe

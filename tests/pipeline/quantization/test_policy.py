@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="the grid is torch's")
@@ -77,6 +79,38 @@ def test_a_pool_that_chooses_keeps_the_grid_of_its_input() -> None:
     for pool in pools:
         (behind,) = pool.users
         assert behind.target == pool.args[0].target
+
+
+def halves(x: torch.Tensor) -> torch.Tensor:
+    left, right = x.chunk(2, 1)
+    return torch.cat([right, left], 1)
+
+
+def corners(x: torch.Tensor) -> torch.Tensor:
+    return torch.cat([x[..., ::2, ::2], x[..., 1::2, 1::2]], 1)
+
+
+@pytest.mark.parametrize("move", [halves, corners, nn.PixelUnshuffle(2), nn.ChannelShuffle(2)])
+def test_what_is_only_moved_keeps_the_grid_that_it_has(move: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Pieces of a rounded map: with scales of their own no phone takes them."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 1), nn.LazyConv2d(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(move(self.first(x).relu())).mean([2, 3])  # type: ignore[no-any-return]
+
+    network = Net()
+    network(torch.zeros(1, 3, 8, 8))
+    graph = prepare(tiny.wrap(network, 8), (3, 8, 8))
+    *_, last = tiny.layers(graph)
+    read, (relu,) = last.args[0], [one for one in graph.graph.nodes if str(one.target) == "aten.relu.default"]
+    (origin,) = [one for one in relu.users if is_rounding(graph, one)]
+    grids = {str(one.target) for one in graph.graph.nodes if is_rounding(graph, one)}
+    pieces = read.args[0].args[0] if "aten.cat" in str(read.args[0].target) else [read]
+    assert {str(one.target) for one in pieces} == {str(origin.target)} <= grids
 
 
 @pytest.mark.parametrize("last", [nn.BatchNorm2d(4), nn.ReflectionPad2d(1), nn.ConvTranspose2d(4, 4, 2)])
