@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import onnx
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
+from benchmarks.fuzz.box import Box, Case
 from benchmarks.fuzz.mutate import (
     TEXTS,
     changed_bytes,
@@ -29,61 +27,9 @@ from targets.limits import BUDGETS
 from targets.provenance.manifest import write_manifest
 from targets.spec.contract import KEY
 
-JUDGED, ASKED = frozenset({0, 1, 2, 3}), frozenset({0, 2})  # statuses of what judges, and of what only tells
+ASKED = frozenset({0, 2})  # exit statuses of what judges nothing
 GATE = ("--images", "photos", "--target", "quick.toml")
 BUDGET_LINES = ("size_mb=1", "accuracy=1", "p99_ms=800", "p50_vs_reference=100", "agreement=90")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A command in its box; ``results`` are the device's; ``sealed``: what lies under a digest was changed."""
-
-    words: tuple[str, ...]
-    results: str = ""
-    sealed: bool = False
-    statuses: frozenset[int] = JUDGED
-
-
-@dataclass(frozen=True)
-class Box:
-    """A folder of its own for a case, filled from the corpus."""
-
-    corpus: Path
-    folder: Path
-    random: Random
-    taken: list[str] = field(default_factory=list)
-
-    def take(self, *names: str) -> None:
-        for name in names:
-            source = self.corpus / name
-            if source.is_dir():
-                shutil.copytree(source, self.folder / name)
-            else:
-                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, self.folder / name)
-
-    def rewrite(self, name: str, how: Callable[[bytes, Random], bytes]) -> None:
-        path = self.folder / name
-        path.write_bytes(how(path.read_bytes(), self.random))
-
-    def one_of(self, *words: str) -> str:
-        return self.random.choice(words)
-
-    def chance(self, share: float) -> bool:
-        return self.random.random() < share
-
-    def differs(self, name: str, but: str = "") -> bool:
-        """Whether a folder holds other than the corpus has there, one file of it aside."""
-        return contents(self.folder / name, but) != contents(self.corpus / name, but)
-
-
-def contents(path: Path, but: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        name = str(one.relative_to(path))
-        if name != but:
-            found[name] = one.readlink() if one.is_symlink() else one.is_file() and one.read_bytes()
-    return found
 
 
 def recipe(box: Box) -> Case:

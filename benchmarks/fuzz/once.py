@@ -47,7 +47,7 @@ def prepare() -> None:
 
 @contextmanager
 def shorter_report() -> Iterator[None]:
-    """A report without pictures, which take a second each to draw, nor the list of all packages that are installed."""
+    """A report without pictures, each of which takes a second, nor the list of installed packages."""
     from targets.provenance import sbom
     from targets.report import figures, strips
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence import ROOT
-from benchmarks.fuzz.cases import Case, drawn
+from benchmarks.fuzz.box import Case
+from benchmarks.fuzz.cases import drawn
 from benchmarks.fuzz.corpus import at, cli_status
 from benchmarks.fuzz.once import shorter_report
 from benchmarks.fuzz.replay import Replayed, device, no_stage_runs
