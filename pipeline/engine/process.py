@@ -24,6 +24,7 @@ from pipeline.engine.job import Job, Resources
 from pipeline.engine.store import digest, write_json
 from targets.devices.base import QUIET
 from targets.errors import UNDECIDED, Refusal, Unmeasurable, first_line
+from targets.runner.files import cache_folder
 
 ROOT = Path(__file__).parents[2]
 # Threads that wait spin a moment and then sleep. On an idle machine a step takes a fifth less than without spinning;
@@ -55,7 +56,14 @@ def work(job: Work, resources: Resources) -> None:
     job_file = job.scratch / "job.json"
     write_json(job_file, {**asdict(job), "resources": asdict(resources)})
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {**PATIENT, **os.environ, **QUIET, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    compiled = {"TORCHINDUCTOR_CACHE_DIR": str(Path(cache_folder()) / "torchinductor")}  # it outlives a run
+    environment = {
+        **PATIENT,
+        **compiled,
+        **os.environ,
+        **QUIET,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
     # The user's folder must not shadow our modules (a recipe's pipeline.py, say).
     environment["PYTHONSAFEPATH"] = "1"
     start, together = ["pipeline.engine.process"], resources.processes * resources.nodes > 1 and job.trains

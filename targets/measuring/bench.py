@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from targets.arrays import read_answers
 from targets.convert.mobile import on_arm, packed
 from targets.convert.saturation import saturation
 from targets.convert.target_file import derived
@@ -83,7 +84,14 @@ class Bench:
         job = {"engine": f"{one.name}.engine", "answers": answers, "options": self.options(one)}
         memory = self.do("answer", **job)["memory_bytes"]
         self.device.get(answers, self.work / answers)
-        return np.load(self.work / answers), memory
+        return self.answers(self.work / answers), memory
+
+    def answers(self, file: Path) -> NDArray[np.float32]:
+        """What a process has answered. Raises Unmeasurable for what are no answers to these images."""
+        try:
+            return read_answers(file, len(np.load(self.images, mmap_mode="r")))
+        except ValueError as error:
+            raise Unmeasurable(f"{self.profile.name}: {error}") from None
 
     def time(self, candidates: Sequence[Candidate], seconds: float, seed: int) -> dict[str, Any]:
         """Blocks of calls of each, in turns, in one fresh process: ``{"blocks": {name: …}, …}``."""

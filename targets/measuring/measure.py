@@ -86,8 +86,7 @@ def answers_here(bench: Bench, one: Candidate) -> NDArray[np.float32]:
         device.put(bench.reference(one), f"{one.name}.onnx")
         device.run({**job, "do": "answer", "engine": f"{one.name}.onnx", "answers": "answers.npy"})
         device.get("answers.npy", bench.work / f"{one.name}.here.npy")
-    answers: NDArray[np.float32] = np.load(bench.work / f"{one.name}.here.npy")
-    return answers
+    return bench.answers(bench.work / f"{one.name}.here.npy")
 
 
 def untimed(bench: Bench, everything: Sequence[Candidate], out: Path, bar: Bar) -> dict[str, Measured]:

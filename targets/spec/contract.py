@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
-from targets.errors import Refusal
+from targets.errors import Refusal, first_line
 from targets.image_folder import Decoding, Interpolation, Resize, Size
 
 KEY = "retort.contract"
 Layout = Literal["nchw-float32", "nhwc-uint8"]
 Channels = Literal["rgb", "bgr", "grey"]
 Range = Literal["0..1", "0..255", "-1..1"]
+MOST_PIXELS = 16_384  # of a side
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,37 @@ class Contract:
         return found if self.layout == "nchw-float32" else {**found, "range": "0..255"}
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any]) -> Contract:
-        """Of JSON; a size that is one number is of an older Retort, and square. Raises what a wrong table raises."""
-        size, resize = raw["size"], raw.get("resize")
-        sequences: dict[str, Any] = {name: tuple(raw[name]) for name in ("classes", "mean", "std")}
-        height, width = (size, size) if isinstance(size, int) else size
-        sequences["size"] = (height, width)
-        sequences["resize"] = tuple(resize) if isinstance(resize, list) else resize
-        return cls(**{**raw, **sequences})
+    def of(cls, raw: Any) -> Contract:
+        """Of JSON; a size that is one number is of an older Retort, and square. Raises ValueError or Refusal."""
+        if not isinstance(raw, Mapping):
+            raise ValueError("it is no table")
+        unknown = sorted(raw.keys() - cls.__dataclass_fields__.keys())
+        if unknown:
+            raise ValueError(f"it has no {unknown[0]!r}")
+        size = raw.get("size")
+        try:
+            read = typed().validate_python({**raw, "size": [size, size] if isinstance(size, int) else size})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        read.check()
+        return read
+
+    def check(self) -> None:
+        """Raises Refusal for sides that no image has, and for values that do not fit each other."""
+        scaled = (self.resize,) if isinstance(self.resize, int) else self.resize or ()
+        if not all(0 < side <= MOST_PIXELS for side in (*self.size, *scaled)):
+            raise Refusal(
+                f"images of {self.size}, resize = {self.resize}: a side has 1 to {MOST_PIXELS} pixels"
+            )
+        values = None if self.layout == "nhwc-uint8" else self.range
+        said = Said(mean=self.mean, std=self.std, range=values)
+        check_values("the input's contract", self.layout, self.channels, said)
+
+
+@cache
+def typed() -> TypeAdapter[Contract]:
+    return TypeAdapter(Contract)
 
 
 @dataclass(frozen=True)
@@ -111,8 +137,10 @@ def read_contract(proto: onnx.ModelProto) -> Contract | None:
         if prop.key == KEY:
             try:
                 return Contract.of(json.loads(prop.value))
-            except (ValueError, TypeError, KeyError) as error:
-                raise Refusal(f"the file's {KEY} cannot be read ({error}); export the file anew") from None
+            except (ValueError, RecursionError) as error:
+                raise Refusal(
+                    f"the file's {KEY} cannot be read ({first_line(error)}); export the file anew"
+                ) from None
     return None
 
 
@@ -153,7 +181,7 @@ def infer_contract(proto: onnx.ModelProto, where: str, said: Said) -> Contract:
     if depth not in (0, 1 if channels == "grey" else 3):
         raise Refusal(f"{where}: takes images of {depth} channels; --channels {channels} does not fit")
     check_values(where, layout, channels, said)
-    return Contract(
+    found = Contract(
         layout,
         size,
         (),
@@ -166,6 +194,8 @@ def infer_contract(proto: onnx.ModelProto, where: str, said: Said) -> Contract:
         said.resize,
         said.interpolation or "bilinear",
     )
+    found.check()
+    return found
 
 
 def check_values(where: str, layout: Layout, channels: Channels, said: Said) -> None:

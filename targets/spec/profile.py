@@ -88,7 +88,7 @@ def settings(path: Path) -> dict[str, Any]:
     base = own.pop("extends", None)
     if base is None:
         return own
-    if base not in profiles() or base == path.stem:
+    if not isinstance(base, str) or base not in profiles() or base == path.stem:
         raise unknown("target", str(base), profiles(), f"TARGET: {path}: extends")
     return {**settings(profiles()[base]), **own}
 
@@ -111,7 +111,7 @@ def read_profile(name: str) -> Profile:
         return Profile.model_validate({**settings(path), "name": path.stem})
     except OSError as error:
         raise Refusal(f"TARGET: {path} cannot be read: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Refusal(f"TARGET: {path}: not valid TOML: {error}") from None
     except ValidationError as error:
         raise Refusal(f"TARGET: {path}: {explain(error, Profile)}") from None

@@ -22,7 +22,8 @@ from targets.spec.contract import (
 )
 
 FREE = "n"
-CONTRACT = Contract("nchw-float32", (48, 192), ("a", "b"), channels="grey", resize=(50, 200), mean=(0.5,))
+CONTRACT = Contract("nchw-float32", (48, 192), ("a", "b"), channels="grey", resize=(50, 200))
+CONTRACT = replace(CONTRACT, mean=(0.5,), std=(0.25,))
 
 
 def foreign(shape: list[int | str], kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
@@ -33,7 +34,8 @@ def foreign(shape: list[int | str], kind: int = TensorProto.FLOAT) -> onnx.Model
 
 
 @pytest.mark.parametrize(
-    "contract", [CONTRACT, replace(CONTRACT, channels="rgb", resize=256, interpolation="bicubic")]
+    "contract",
+    [CONTRACT, replace(CONTRACT, channels="rgb", mean=(), std=(), resize=256, interpolation="bicubic")],
 )
 def test_a_contract_is_read_as_it_was_written(contract: Contract) -> None:
     proto = foreign([FREE, 1, 48, 192])
@@ -46,7 +48,7 @@ def test_a_contract_is_read_as_it_was_written(contract: Contract) -> None:
 def test_a_contract_of_an_older_file_is_of_square_images_in_rgb() -> None:
     table = {name: value for name, value in asdict(CONTRACT).items() if name not in NEWER}
     proto = foreign([FREE, 3, 32, 32])
-    helper.set_model_props(proto, {KEY: json.dumps({**table, "size": 32, "mean": []})})
+    helper.set_model_props(proto, {KEY: json.dumps({**table, "size": 32, "mean": [], "std": []})})
     assert read_contract(proto) == Contract("nchw-float32", (32, 32), ("a", "b"))
     helper.set_model_props(proto, {KEY: json.dumps({**table, "size": [32]})})
     with pytest.raises(Refusal, match="cannot be read"):
@@ -131,3 +133,33 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(Refusal, match=f"here: .*{words}"):
         infer_contract(foreign(shape, kind), "here", Said(**said))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"size": 8.5}, "size"),
+        ({"size": {"a": 1}}, "size"),
+        ({"size": [8, 10**9]}, "1 to 16384 pixels"),
+        ({"resize": [-1, 8]}, "1 to 16384 pixels"),
+        ({"classes": [["a"], "b"]}, "classes"),
+        ({"classes": 5}, "classes"),
+        ({"interpolation": {"x": 1}}, "interpolation"),
+        ({"input": 3}, "input"),
+        ({"mean": [float("nan")], "std": [1.0]}, "finite"),
+        ({"extra": 1}, "it has no 'extra'"),
+    ],
+)
+def test_a_contract_of_wrong_values_is_refused(changes: dict[str, object], told: str) -> None:
+    proto = foreign([FREE, 1, 48, 192])
+    helper.set_model_props(proto, {KEY: json.dumps({**asdict(CONTRACT), **changes})})
+    with pytest.raises(Refusal, match=told):
+        read_contract(proto)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "[" * 5000, "{", '"x"'])
+def test_what_is_no_contract_is_refused(text: str) -> None:
+    proto = foreign([FREE, 1, 48, 192])
+    helper.set_model_props(proto, {KEY: text})
+    with pytest.raises(Refusal, match="cannot be read"):
+        read_contract(proto)

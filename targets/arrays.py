@@ -1,0 +1,33 @@
+"""An .npy file that somebody else has written, read without trust in what its header says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def read_array(path: Path, dims: int, kinds: str = "f") -> NDArray[Any]:
+    """An array of so many dimensions; ``kinds`` are those of its numbers in numpy's letters. Raises ValueError.
+
+    Mapped first, so that a header cannot ask for more memory than the file has bytes.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (EOFError, SyntaxError, TypeError, OverflowError, RecursionError, UnicodeError) as error:
+        raise ValueError(f"{path.name} is no array ({type(error).__name__})") from None
+    except ValueError as error:
+        raise ValueError(f"{path.name} is no array ({error})") from None
+    if array.ndim != dims or array.dtype.kind not in kinds:
+        raise ValueError(f"{path.name} is not an array of {dims} dimensions of numbers")
+    return np.array(array)
+
+
+def read_answers(path: Path, images: int) -> NDArray[np.float32]:
+    """Logits: a row an image. Raises ValueError."""
+    answers: NDArray[np.float32] = read_array(path, 2)
+    if len(answers) != images or answers.shape[1] == 0:
+        raise ValueError(f"{path.name} holds answers of shape {answers.shape} to {images} images")
+    return answers
