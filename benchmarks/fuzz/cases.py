@@ -22,6 +22,7 @@ from benchmarks.fuzz.mutate import (
     changed_toml,
     changed_tree,
     odd_value,
+    remove,
 )
 from targets.limits import BUDGETS
 from targets.provenance.manifest import write_manifest
@@ -155,7 +156,7 @@ def bundle(box: Box) -> Case:
     words: tuple[str, ...] = ("measure", "bundle")
     how = box.one_of("as it is", "as it is", "sealed again", "without")
     if how == "without":
-        (folder / "manifest.json").unlink(missing_ok=True)
+        remove(folder / "manifest.json")
         return Case((*words, "--unverified"), "shipped")
     if how == "sealed again" and not any(path.is_symlink() for path in folder.rglob("*")):
         write_manifest(folder)

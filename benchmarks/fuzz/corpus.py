@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -169,4 +170,6 @@ def cli_status(*words: str) -> Any:
         return ended.code or 0
     finally:
         sys.argv = before
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a command's end ignores them
+            signal.signal(number, signal.SIG_DFL)
     return 0

@@ -68,12 +68,12 @@ def sentinel(folder: Path) -> None:
 
 
 def surroundings(place: Path) -> dict[str, tuple[int, int]]:
-    """Each file beside the box with its size and time; the home's cache is there to be written."""
+    """Each file beside the box with its size and time; the home's caches are there to be written."""
     found = {}
     for folder, folders, files in os.walk(place):
         if Path(folder) == place:
             folders[:] = [name for name in folders if name not in ("box", "tmp", "said")]
-        folders[:] = [name for name in folders if name != ".cache"]
+        folders[:] = [name for name in folders if name not in (".cache", ".config")]
         for name in (*folders, *files):
             status = os.lstat(path := os.path.join(folder, name))
             found[path] = (status.st_size, 0 if name in folders else status.st_mtime_ns)
@@ -127,8 +127,6 @@ def in_process(case: Case, corpus: Path, place: Path, whole: bool) -> tuple[int,
     report = nullcontext() if whole else shorter_report()
     with at(place / "box"), caught(place) as said, asked, no_stage_runs(), report:
         status: Any = cli_status(*case.words)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
     return int(status), *(path.read_text("utf-8", "replace") for path in said)
 
 

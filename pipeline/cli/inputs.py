@@ -87,7 +87,7 @@ def pair(text: str | None, option: str) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and len(part) < 6 and int(part) for part in parts):
         raise Refusal(f"{option} {text}: write pixels a side, such as 224, or height x width, such as 48x192")
     return int(parts[0]), int(parts[-1])
 

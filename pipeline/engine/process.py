@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 # on a busy one libgomp's own default, and much spinning, take up to ten times as long (benchmarks/LOG.md).
 PATIENT = {"GOMP_SPINCOUNT": "1000"}
 CLEARING_S = 5.0  # from SIGTERM to a stage's end: the time to remove its temporary folders
+ORPHANED_S = 3.0  # the same where the command was killed, and nobody waits; the next run clears what is left
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def unwind(number: int, _: object) -> NoReturn:
 def follow_parent() -> None:
     os.read(0, 1)  # blocks until the other end of the pipe is gone
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(CLEARING_S)
+    time.sleep(ORPHANED_S)
     os._exit(UNDECIDED)
 
 
