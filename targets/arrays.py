@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from targets.errors import first_line
+
+
+def open_array(path: Path) -> NDArray[Any]:
+    """Mapped, so that a header cannot ask for more memory than the file has bytes. Raises ValueError."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (EOFError, SyntaxError, TypeError, OverflowError, RecursionError, ValueError, TokenError) as error:
+        raise ValueError(f"{path.name} is no array ({type(error).__name__}: {first_line(error)})") from None
+
 
 def read_array(path: Path, dims: int, kinds: str = "f") -> NDArray[Any]:
-    """An array of so many dimensions; ``kinds`` are those of its numbers in numpy's letters. Raises ValueError.
-
-    Mapped first, so that a header cannot ask for more memory than the file has bytes.
-    """
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except (EOFError, SyntaxError, TypeError, OverflowError, RecursionError, UnicodeError) as error:
-        raise ValueError(f"{path.name} is no array ({type(error).__name__})") from None
-    except ValueError as error:
-        raise ValueError(f"{path.name} is no array ({error})") from None
+    """An array of so many dimensions; ``kinds`` are those of its numbers in numpy's letters. Raises ValueError."""
+    array = open_array(path)
     if array.ndim != dims or array.dtype.kind not in kinds:
         raise ValueError(f"{path.name} is not an array of {dims} dimensions of numbers")
     return np.array(array)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from targets.arrays import read_answers, read_array
+from targets.arrays import open_array, read_answers, read_array
 from targets.budgets.evidence import Method, TestSet
 from targets.limits import Budgets
 from targets.runner.backends import Precision
@@ -154,7 +154,7 @@ class Index(Row):
 
 def read_test_set(folder: Path, index: Index) -> TestSet:
     """The labels and references of the bundle's images. Raises ValueError where they do not fit each other."""
-    shape = np.lib.format.open_memmap(folder / "images.npy", mode="r").shape
+    shape = open_array(folder / "images.npy").shape
     wanted = index.contract.decoding.shape
     if len(shape) != 4 or tuple(shape[1:]) != wanted or not shape[0]:
         raise ValueError(f"images.npy is of shape {shape}, not of images of {wanted}")

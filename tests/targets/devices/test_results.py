@@ -91,6 +91,7 @@ def test_bytes_that_are_no_result_are_not_measured(data: bytes) -> None:
         lambda data: data.replace(b"(4, 3), }  ", b"(4, 9**9),}")[:200] + data[200:],
         lambda data: data.replace(b"<f4", b"|O "),
         lambda data: data.replace(b"<f4", b"<U1"),
+        lambda data: data.replace(b"(4, 3), }", b"(4, 3),  "),
         lambda data: b"PK\x03\x04" + data,
     ],
 )
