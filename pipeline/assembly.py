@@ -27,7 +27,7 @@ from targets.spec.profile import Profile
 
 def assemble(name: str, recipe: Recipe, profile: Profile, plan: Plan, store: Store) -> Bundle:
     """Everything that a target needs; all of the plan's stages are in the store."""
-    test_set, networks = read_test_set(store.path(plan.answers.key))
+    test_set, networks = read_test_set(plan.answers, store)
     candidates = candidates_of(plan, store, backend(profile.backend).precisions)
     contract = read_contract(onnx.load(candidates[0].model))
     assert contract is not None, "export writes it"
@@ -37,7 +37,7 @@ def assemble(name: str, recipe: Recipe, profile: Profile, plan: Plan, store: Sto
         budgets=recipe.budgets.over(profile.budgets),
         contract=contract,
         candidates=candidates,
-        images=store.path(plan.answers.key) / "images.npy",
+        images=store.file(plan.answers.key, "images.npy"),
         test_set=test_set,
         networks=networks,
         notes={
@@ -67,12 +67,12 @@ def candidate(one: Variant, precision: Precision, plan: Plan, store: Store) -> C
     name = {"float32": "float", "native": "native", "int8": "int8"}[precision]
     name += "-ptq" if trained and one.method == "ptq" else ""
     name = name if one.network == "student" else f"{one.network}-{name}"
-    files = {form: store.path(stage.key) / f"model.{form}" for form, stage in one.files.items()}
+    files = {form: store.file(stage.key, f"model.{form}") for form, stage in one.files.items()}
     return Candidate(name, files["onnx"], precision, one.network, files.get("tflite"), one.method)
 
 
 def lineage(stage: Stage, store: Store) -> dict[str, Any]:
-    return {"key": stage.key, **read_json(store.path(stage.key) / "origin.json")}
+    return {"key": stage.key, **read_json(store.file(stage.key, "origin.json"))}
 
 
 def how_made(plan: Plan, store: Store) -> list[dict[str, Any]]:
@@ -88,16 +88,17 @@ def how_made(plan: Plan, store: Store) -> list[dict[str, Any]]:
 
 
 def note(name: str, stage: Stage, store: Store, file: str) -> dict[str, Any]:
-    return {"name": name, "stage": stage.name, **read_json(store.path(stage.key) / file)}
+    return {"name": name, "stage": stage.name, **read_json(store.file(stage.key, file))}
 
 
-def read_test_set(folder: Path) -> tuple[TestSet, list[dict[str, Any]]]:
+def read_test_set(stage: Stage, store: Store) -> tuple[TestSet, list[dict[str, Any]]]:
     """What ``evaluate`` left: the questions, and a table of each network that answered them."""
-    facts = read_json(folder / "networks.json")
+    facts = read_json(store.file(stage.key, "networks.json"))
     names = [name for name in (*teacher_names(facts), "student", "pruned") if name in facts]
-    logits = {name: np.load(folder / f"{name}.npy") for name in names}
+    logits = {name: np.load(store.file(stage.key, f"{name}.npy")) for name in names}
     references = {name: logits[name] for name in ("teacher",) if name in logits}
-    test_set = TestSet(np.load(folder / "labels.npy"), tuple(facts["classes"]), references, facts["task"])
+    labels = np.load(store.file(stage.key, "labels.npy"))
+    test_set = TestSet(labels, tuple(facts["classes"]), references, facts["task"])
     return test_set, [network_table(name, facts[name], logits[name], test_set) for name in names]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli import explain, gate, lists, machine, provenance, quantize
+from pipeline.cli.endings import Ended, heed_endings, ignore_endings
 from pipeline.cli.gate import artifact
 from pipeline.cli.options import (
     REPORT,
@@ -29,6 +30,7 @@ from pipeline.cli.options import (
     TrustOption,
     UnverifiedOption,
 )
+from pipeline.cli.run_folder import RunFolder
 from targets.errors import BROKEN, UNDECIDED, Refusal, first_line, one_line, status_of
 
 if TYPE_CHECKING:
@@ -238,27 +240,16 @@ def gc(
     print("\n".join([*gone, f"{len(gone)} dropped"]))
 
 
-class Ended(BaseException):
-    """Told to end by a signal, which is its argument; typer turns no such thing into status 1, a failed budget."""
-
-
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def end(number: int, _: object) -> None:
-    """Unwind, so that child processes and temporary folders go too; once, so that nothing disturbs that."""
-    for one in ENDINGS:
-        signal.signal(one, signal.SIG_IGN)
-    raise Ended(number)
-
-
 def main() -> None:
     """The entry point: what goes wrong becomes one line and its exit status."""
-    for number in ENDINGS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background
-            signal.signal(number, end)
+    folder: RunFolder | None = None
     try:
-        app()
+        try:
+            heed_endings()
+            folder = RunFolder()
+            app()
+        finally:
+            ignore_endings()  # what comes now comes too late: the rest takes milliseconds
     except Refusal as refusal:
         say_why(str(refusal), refusal.status)
     except Ended as ended:
@@ -273,6 +264,9 @@ def main() -> None:
     except Exception as error:  # what was not foreseen must not look like a failed budget
         what = f"{type(error).__name__}: {first_line(error)}"
         say_why(f"an error of Retort's own: {what}; retort --debug … shows where: please report it", BROKEN)
+    finally:
+        if folder is not None:
+            folder.remove()
 
 
 def say_why(message: str, status: int) -> None:

@@ -24,12 +24,14 @@ from pipeline.engine.job import Job, Resources
 from pipeline.engine.store import digest, write_json
 from targets.devices.base import QUIET
 from targets.errors import UNDECIDED, Refusal, Unmeasurable, first_line, status_of
+from targets.runner.files import cache_folder
 
 ROOT = Path(__file__).parents[2]
 # Threads that wait spin a moment and then sleep. On an idle machine a step takes a fifth less than without spinning;
 # on a busy one libgomp's own default, and much spinning, take up to ten times as long (benchmarks/LOG.md).
 PATIENT = {"GOMP_SPINCOUNT": "1000"}
 CLEARING_S = 5.0  # from SIGTERM to a stage's end: the time to remove its temporary folders
+ORPHANED_S = 3.0  # the same where the command was killed, and nobody waits; the next run clears what is left
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,14 @@ def work(job: Work, resources: Resources) -> None:
     job_file = job.scratch / "job.json"
     write_json(job_file, {**asdict(job), "resources": asdict(resources)})
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {**PATIENT, **os.environ, **QUIET, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    compiled = {"TORCHINDUCTOR_CACHE_DIR": str(Path(cache_folder()) / "torchinductor")}  # it outlives a run
+    environment = {
+        **PATIENT,
+        **compiled,
+        **os.environ,
+        **QUIET,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
     # The user's folder must not shadow our modules (a recipe's pipeline.py, say).
     environment["PYTHONSAFEPATH"] = "1"
     start, together = ["pipeline.engine.process"], resources.processes * resources.nodes > 1 and job.trains
@@ -144,7 +153,7 @@ def unwind(number: int, _: object) -> NoReturn:
 def follow_parent() -> None:
     os.read(0, 1)  # blocks until the other end of the pipe is gone
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(CLEARING_S)
+    time.sleep(ORPHANED_S)
     os._exit(UNDECIDED)
 
 

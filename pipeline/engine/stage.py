@@ -18,6 +18,7 @@ from pipeline.engine.code_digest import code_digest, versions
 from pipeline.engine.job import Resources
 from pipeline.engine.process import Work, work
 from pipeline.engine.store import Store, digest, digest_file, write_json
+from targets.provenance.manifest import write_manifest
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,14 @@ def ensure(
                 "inputs": {name: given.digest for name, given in stage.inputs.items()},
                 "versions": stage.code[1],
             }
+            for parent in stage.parents.values():
+                store.whole(parent.key)
             inputs = {name: given.path for name, given in stage.inputs.items()}
             started = time.monotonic()
             job = Work(stage.name, stage.settings, parents, inputs, place.out, place.scratch, stage.trains)
             work(job, resources or Resources())
             seconds = round(time.monotonic() - started, 1)
             write_json(place.out / "origin.json", {**origin, "seconds": seconds})
+            write_manifest(place.out)
             say(f"{stage.name:<9} {seconds:5.1f} s")
     return store.path(stage.key)

@@ -23,6 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from targets.errors import Refusal
+from targets.provenance.manifest import verify, verify_listed
 from targets.runner.files import atomic_write, cache_folder
 
 DIGEST_CHARS = 20
@@ -75,12 +76,34 @@ class Store:
         self.root, self.trusted = root, trusted
         self.objects = root / "objects"
         self.work = root / "work"
+        self.seen: set[str] = set()  # the artifacts that this run has found unchanged
 
     def path(self, key: str) -> Path:
         return self.objects / key
 
     def has(self, key: str) -> bool:
         return self.path(key).is_dir()
+
+    def file(self, key: str, name: str) -> Path:
+        """A file of an artifact, as its stage left it. Raises Refusal for one that was changed since."""
+        with self.unchanged(key):
+            verify_listed(self.path(key) / name)
+        return self.path(key) / name
+
+    def whole(self, key: str) -> Path:
+        """The folder of an artifact, all of it as its stage left it. Raises Refusal."""
+        if key not in self.seen:
+            with self.unchanged(key):
+                verify(self.path(key))
+            self.seen.add(key)
+        return self.path(key)
+
+    @contextmanager
+    def unchanged(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except Refusal as why:
+            raise Refusal(f"{why}; it is in a store: remove {self.path(key)}, and it is made again") from None
 
     @contextmanager
     def make(self, key: str, waiting: Any = None) -> Iterator[Workplace | None]:

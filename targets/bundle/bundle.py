@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,11 +16,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from targets.budgets.evidence import TestSet
+from targets.bundle.index import INDEX, File, Index, read_test_set
 from targets.convert.target_file import derived, lowering_of
-from targets.errors import Refusal
+from targets.errors import Refusal, explain, first_line
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
 from targets.provenance.manifest import MANIFEST, verify, write_manifest
@@ -30,11 +32,8 @@ from targets.runner.backends import backend
 from targets.runner.files import atomic_write
 from targets.spec.contract import Contract
 from targets.spec.profile import Profile
-from targets.tasks import task_of
 
 FORMAT = 3
-INDEX = "bundle.json"
-PLAIN = re.compile(r"\w[\w.+-]*")  # no separator, nor a dot first
 
 
 @dataclass(frozen=True)
@@ -91,17 +90,16 @@ def in_folder(one: Candidate) -> dict[str, Any]:
     return {**asdict(one), "model": f"{one.name}.onnx", "lite": lite}
 
 
-def read_candidate(raw: dict[str, Any], folder: Path) -> Candidate:
-    """Raises Refusal for a name that could lead out of a folder, here or on the device."""
-    lite = folder / plain_name(raw["lite"], folder) if raw["lite"] else None
-    plain_name(raw["name"], folder)
-    return Candidate(**{**raw, "model": folder / plain_name(raw["model"], folder), "lite": lite})
-
-
-def plain_name(name: str, folder: Path) -> str:
-    if not PLAIN.fullmatch(name):
-        raise Refusal(f"{folder}: '{name}' in its {INDEX} is no plain name of a file; make the bundle again")
-    return name
+def read_candidate(one: File, folder: Path) -> Candidate:
+    """Raises Refusal for a file that is no model."""
+    try:
+        if not onnx.load(folder / one.model).graph.node:
+            raise DecodeError("it has no nodes")
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        told = f"{folder / one.model}: not a usable ONNX file: {first_line(error)}"
+        raise Refusal(f"{told}; make the bundle again with retort bundle") from None
+    files = {"model": folder / one.model, "lite": folder / one.lite if one.lite else None}
+    return Candidate(**{**one.model_dump(), **files})
 
 
 def write_candidate(one: Candidate, bundle: Bundle, folder: Path) -> None:
@@ -170,18 +168,15 @@ def read_bundle(folder: Path, unverified: bool = False) -> Bundle:
         if raw["format"] != FORMAT:
             told = f"a bundle of format {raw['format']}; this Retort reads {FORMAT}"
             raise Refusal(f"{folder}: {told}; make it again with retort bundle")
-        contract = Contract.of(raw["contract"])
-        task_of(contract.task, str(folder / INDEX))
-        names = [plain_name(name, folder) for name in raw["references"]]
-        references = {name: np.load(folder / f"reference.{name}.npy") for name in names}
+        index = Index.model_validate(raw)
         return Bundle(
-            recipe=raw["recipe"],
-            profile=Profile.model_validate(raw["profile"]),
-            budgets=Budgets.model_validate(raw["budgets"]),
-            contract=contract,
-            candidates=[read_candidate(one, folder) for one in raw["candidates"]],
+            recipe=index.recipe,
+            profile=index.profile,
+            budgets=index.budgets,
+            contract=index.contract,
+            candidates=[read_candidate(one, folder) for one in index.candidates],
             images=folder / "images.npy",
-            test_set=TestSet(np.load(folder / "labels.npy"), contract.classes, references, contract.task),
+            test_set=read_test_set(folder, index),
             networks=raw["networks"],
             notes=raw["notes"],
             verified=verified,
@@ -190,6 +185,8 @@ def read_bundle(folder: Path, unverified: bool = False) -> Bundle:
         raise Refusal(
             f"{folder}: no bundle: {error.filename} is missing; make one with retort bundle"
         ) from None
-    except (KeyError, TypeError, ValueError, EOFError) as error:  # pydantic's is a ValueError
-        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise Refusal(f"{folder}: a broken bundle ({told}); make it again with retort bundle") from None
+    except ValidationError as error:
+        broken = explain(error, Index)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        broken = f"{type(error).__name__}: {first_line(error)}"
+    raise Refusal(f"{folder}: a broken bundle ({broken}); make it again with retort bundle")

@@ -13,7 +13,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Protocol
 
-from targets.errors import Unmeasurable
+from targets.devices.results import read_result
+from targets.errors import Unmeasurable, first_line
 from targets.runner.backends import OWN
 
 RUNNER = Path(__file__).parent.with_name("runner")
@@ -66,7 +67,13 @@ class RunnerFolder(ABC):
         if status != 0:
             last = (printable(said) or [f"exit status {status}"])[-1]
             raise Unmeasurable(f"the runner failed at '{job['do']}' with {job['backend']}: {last}")
-        result: dict[str, Any] = json.loads(self.read(name))
+        try:
+            result = read_result(self.read(name), job)
+        except (ValueError, FileNotFoundError) as error:
+            told = printable(first_line(error))
+            raise Unmeasurable(
+                f"the runner's result of '{job['do']}' with {job['backend']} cannot be used: {' '.join(told)}"
+            ) from None
         if "missing" in result:
             raise Unmeasurable(result["missing"])
         return result

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from targets.arrays import read_answers
 from targets.convert.mobile import on_arm, packed
 from targets.convert.saturation import saturation
 from targets.convert.target_file import derived
@@ -20,6 +21,7 @@ from targets.runner.backends import backend
 from targets.spec.contract import Contract
 from targets.spec.output import check_batch
 from targets.spec.profile import Profile
+from targets.tasks import TASKS
 
 EMULATED = "the processor is emulated, and an emulated time is no latency"
 AGAIN = 64  # images that are asked a second time; the answers of a random network differ on the first
@@ -89,15 +91,23 @@ class Bench:
         job = {"engine": f"{one.name}.engine", "answers": answers, "options": self.options(one)}
         memory = self.do("answer", **job, images=images)["memory_bytes"]
         self.device.get(answers, self.work / answers)
-        return self.checked(np.load(self.work / answers), one), memory
+        return self.answers(self.work / answers, one, images), memory
 
-    def checked(self, logits: NDArray[np.float32], one: Candidate) -> NDArray[np.float32]:
-        """Raises Refusal for answers that are not one row of classes an image."""
-        classes = len(self.contract.classes)
-        if logits.ndim != 2 or logits.shape[1] != (classes or logits.shape[1]):
-            wanted = f"one row of {classes or 'its'} classes an image is judged"
-            raise Refusal(f"{one.name}: answers of shape {logits.shape}; {wanted}")
-        return logits
+    def answers(self, file: Path, one: Candidate, images: str = "images.npy") -> NDArray[np.float32]:
+        """What a process has answered to images.
+
+        Raises Unmeasurable for what are no answers to these images, Refusal for what the task does not judge.
+        """
+        asked = self.again if images == self.again.name else self.images
+        try:
+            found = read_answers(file, len(np.load(asked, mmap_mode="r")))
+        except ValueError as error:
+            raise Unmeasurable(f"{self.profile.name}: {error}") from None
+        try:
+            TASKS[self.contract.task].check_answers(found, self.contract.classes)
+        except ValueError as error:
+            raise Refusal(f"{one.name}: {error}") from None
+        return found
 
     def ask_again(self, one: Candidate) -> NDArray[np.float32]:
         """Its logits for the first few images, from another process: equal to the first process's, or by chance."""

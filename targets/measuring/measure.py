@@ -84,7 +84,7 @@ def changed_answers(first: NDArray[np.float32], again: NDArray[np.float32]) -> i
     first = first[: len(again)]
     reach = np.abs(first, where=np.isfinite(first), out=np.zeros_like(first)).max()
     same = np.isclose(first, again, rtol=0, atol=ROUNDING * float(reach), equal_nan=True)
-    return int((~same).any(1).sum())
+    return int((~same).reshape(len(again), -1).any(1).sum())
 
 
 def reference_job(bench: Bench) -> dict[str, Any]:
@@ -101,8 +101,7 @@ def answers_here(bench: Bench, one: Candidate) -> NDArray[np.float32]:
         device.put(bench.reference(one), f"{one.name}.onnx")
         device.run({**job, "do": "answer", "engine": f"{one.name}.onnx", "answers": "answers.npy"})
         device.get("answers.npy", bench.work / f"{one.name}.here.npy")
-    answers: NDArray[np.float32] = np.load(bench.work / f"{one.name}.here.npy")
-    return answers
+    return bench.answers(bench.work / f"{one.name}.here.npy", one)
 
 
 def untimed(bench: Bench, everything: Sequence[Candidate], out: Path, bar: Bar) -> dict[str, Measured]:

@@ -106,6 +106,18 @@ def check(path: Path, known: Entry) -> None:
         raise Refusal(f"{path}: changed since its {MANIFEST} was written; fetch it again")
 
 
+def verify_listed(path: Path) -> None:
+    """A single file of a folder with a manifest. Raises Refusal unless it is there and as it is listed."""
+    known = read_manifest(path.parent).files.get(path.name)
+    if known is None:
+        raise Refusal(f"{path}: not in the {MANIFEST} beside it; move the file elsewhere")
+    if path.is_symlink():
+        raise Refusal(f"{path}: a link, and the {MANIFEST} beside it lists a file; give the file itself")
+    if not path.is_file():
+        raise Refusal(f"{path}: missing, and in {MANIFEST}; fetch the folder again")
+    check(path, known)
+
+
 def verify_file(path: Path) -> None:
     """A single file against the manifest beside it, where one lies there. Raises Refusal if it is not as listed.
 
@@ -114,9 +126,4 @@ def verify_file(path: Path) -> None:
     beside = path.parent / MANIFEST
     if not beside.is_file() or FORMAT.encode() not in beside.read_bytes():
         return
-    known = read_manifest(path.parent).files.get(path.name)
-    if known is None:
-        raise Refusal(f"{path}: not in the {MANIFEST} beside it; move the file elsewhere")
-    if path.is_symlink():
-        raise Refusal(f"{path}: a link, and the {MANIFEST} beside it lists a file; give the file itself")
-    check(path, known)
+    verify_listed(path)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from math import isfinite
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from targets.errors import Refusal
+from targets.errors import Refusal, first_line
 from targets.image_folder import MOST_PIXELS, Decoding, Interpolation, Resize, Size
 from targets.spec.output import check_output, chosen_output
 from targets.tasks import task_of
@@ -22,6 +23,7 @@ KEY = "retort.contract"
 Layout = Literal["nchw-float32", "nhwc-uint8"]
 Channels = Literal["rgb", "bgr", "grey"]
 Range = Literal["0..1", "0..255", "-1..1"]
+MOST_SIDE = 16_384  # pixels
 
 
 @dataclass(frozen=True)
@@ -79,26 +81,40 @@ class Contract:
         return found if self.layout == "nchw-float32" else {**found, "range": "0..255"}
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any]) -> Contract:
-        """Of JSON; a size that is one number is of an older Retort, and square. Raises what a wrong table raises."""
-        size, resize = raw["size"], raw.get("resize")
-        sequences: dict[str, Any] = {name: tuple(raw[name]) for name in ("classes", "mean", "std")}
-        height, width = (size, size) if isinstance(size, int) else size
-        sequences["size"] = (height, width)
-        sequences["resize"] = tuple(resize) if isinstance(resize, list) else resize
-        return checked_types(cls(**{**raw, **sequences}))
-
-
-def checked_types(contract: Contract) -> Contract:
-    """The contract itself. Raises ValueError for a value of another type than its field's, or for no size."""
-    for name, kind in get_type_hints(Contract).items():
+    def of(cls, raw: Any) -> Contract:
+        """Of JSON; a size that is one number is of an older Retort, and square. Raises ValueError or Refusal."""
+        if not isinstance(raw, Mapping):
+            raise ValueError("it is no table")
+        unknown = sorted(raw.keys() - cls.__dataclass_fields__.keys())
+        if unknown:
+            raise ValueError(f"it has no {unknown[0]!r}")
+        size = raw.get("size")
         try:
-            TypeAdapter(kind).validate_python(getattr(contract, name), strict=True)
+            read = typed().validate_python({**raw, "size": [size, size] if isinstance(size, int) else size})
         except ValidationError as error:
-            raise ValueError(f"{name}: {error.errors()[0]['msg']}") from None
-    if min(contract.size) < 1 or contract.size[0] * contract.size[1] > MOST_PIXELS:
-        raise ValueError(f"size: no image is of {contract.size[0]}x{contract.size[1]}")
-    return contract
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        read.check()
+        return read
+
+    def check(self) -> None:
+        """Raises Refusal for sides that no image has, and for values that do not fit each other."""
+        scaled = (self.resize,) if isinstance(self.resize, int) else self.resize or ()
+        if not all(0 < side <= MOST_SIDE for side in (*self.size, *scaled)):
+            raise Refusal(
+                f"images of {self.size}, resize = {self.resize}: a side has 1 to {MOST_SIDE} pixels"
+            )
+        high, wide = self.size
+        if high * wide > MOST_PIXELS:
+            raise Refusal(f"images of {self.size}: more than {MOST_PIXELS} pixels")
+        values = None if self.layout == "nhwc-uint8" else self.range
+        said = Said(mean=self.mean, std=self.std, range=values)
+        check_values("the input's contract", self.layout, self.channels, said)
+
+
+@cache
+def typed() -> TypeAdapter[Contract]:
+    return TypeAdapter(Contract)
 
 
 @dataclass(frozen=True)
@@ -128,8 +144,10 @@ def read_contract(proto: onnx.ModelProto) -> Contract | None:
         if prop.key == KEY:
             try:
                 contract = Contract.of(json.loads(prop.value))
-            except (ValueError, TypeError, KeyError) as error:
-                raise Refusal(f"the file's {KEY} cannot be read ({error}); export the file anew") from None
+            except (ValueError, RecursionError) as error:
+                raise Refusal(
+                    f"the file's {KEY} cannot be read ({first_line(error)}); export the file anew"
+                ) from None
             task_of(contract.task, KEY)
             return contract
     return None
@@ -179,7 +197,7 @@ def infer_contract(proto: onnx.ModelProto, where: str, said: Said) -> Contract:
     if depth not in (0, 1 if channels == "grey" else 3):
         raise Refusal(f"{where}: takes images of {depth} channels; --channels {channels} does not fit")
     check_values(where, layout, channels, said)
-    return Contract(
+    found = Contract(
         layout,
         size,
         (),
@@ -192,6 +210,8 @@ def infer_contract(proto: onnx.ModelProto, where: str, said: Said) -> Contract:
         said.resize,
         said.interpolation or "bilinear",
     )
+    found.check()
+    return found
 
 
 def check_values(where: str, layout: Layout, channels: Channels, said: Said) -> None:

@@ -94,7 +94,7 @@ def settings(path: Path) -> dict[str, Any]:
     base = own.pop("extends", None)
     if base is None:
         return own
-    if base not in profiles() or base == path.stem:
+    if not isinstance(base, str) or base not in profiles() or base == path.stem:
         raise unknown("target", str(base), profiles(), f"TARGET: {path}: extends")
     return {**settings(profiles()[base]), **own}
 

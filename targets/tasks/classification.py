@@ -73,6 +73,16 @@ class Classification(Task):
     def as_truth(self, answers: Answers) -> NDArray[np.int64]:
         return np.asarray(answers.argmax(1))
 
+    def checked_truth(self, truth: NDArray[Any], classes: tuple[str, ...]) -> NDArray[Any]:
+        if truth.ndim != 1 or truth.dtype.kind not in "iu" or truth.min() < 0 or truth.max() >= len(classes):
+            raise ValueError("the labels are not one class of the contract for each image")
+        return truth.astype(np.int64)
+
+    def check_answers(self, answers: Answers, classes: tuple[str, ...]) -> None:
+        if answers.ndim != 2 or answers.shape[1] != (len(classes) or answers.shape[1]):
+            wanted = f"one row of {len(classes) or 'its'} classes an image is judged"
+            raise ValueError(f"answers of shape {answers.shape}; {wanted}")
+
     def examples(self, folder: Path, classes: tuple[str, ...], width: int) -> Examples:
         """Of class folders; the order of the classes is the file's own, or the folders' sorted one."""
         paths, folders = class_folders(folder)

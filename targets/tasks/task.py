@@ -54,6 +54,15 @@ class Task(ABC):
     def as_truth(self, answers: Answers) -> NDArray[Any]:
         """Answers taken for the truth, where examples have no labels."""
 
+    def checked_truth(self, truth: NDArray[Any], classes: tuple[str, ...]) -> NDArray[Any]:
+        """An array that somebody else has written, as the truth. Raises ValueError for what it cannot be."""
+        return truth
+
+    def check_answers(self, answers: Answers, classes: tuple[str, ...]) -> None:
+        """Raises ValueError for answers of a shape that cannot be judged."""
+        if not answers.size:
+            raise ValueError(f"answers of shape {answers.shape}: nothing is to be judged")
+
     def score(self, records: Records) -> float:
         """Of the records of any number of examples. A task with records of bool leaves it at their mean."""
         return float(records.mean())

@@ -16,6 +16,7 @@ ROOMS = (
     "targets.errors",
     "targets.progress",
     "targets.regular_file",
+    "targets.arrays",
     "targets.image_folder",
     "targets.decoding",
     "targets.stats",

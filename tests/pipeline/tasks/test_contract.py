@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,19 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(folder, tmp_path_factory.mktemp("store"))
 
 
+@dataclass(frozen=True)
+class OneStage:
+    """A store that has what one stage has left."""
+
+    folder: Path
+
+    def file(self, key: str, name: str) -> Path:
+        return self.folder / name
+
+
 def bundle(bench: Bench, plan: Plan) -> Bundle:
     """As ``assemble`` makes it of a store."""
-    test_set, networks = read_test_set(bench.made(plan.answers))
+    test_set, networks = read_test_set(plan.answers, OneStage(bench.made(plan.answers)))  # type: ignore[arg-type]
     candidates = [
         Candidate(name, bench.made(one.files["onnx"]) / "model.onnx", precision, "student", None, one.method)  # type: ignore[arg-type]
         for one in plan.variants

@@ -12,63 +12,24 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
-from numpy.typing import NDArray
 
 from support.trt_graphs import foreign, good
-from targets.budgets.evidence import TestSet
 from targets.bundle import bundle as bundles
 from targets.bundle import prove as proving
 from targets.bundle.bundle import Bundle, read_bundle, write_bundle
 from targets.bundle.prove import prove, report_of
 from targets.convert.tensorrt_lint import lint
 from targets.errors import PASSED, UNDECIDED, WRONG_INPUT, Refusal
-from targets.limits import Budgets
 from targets.measuring.candidate import Candidate, Measurement
 from targets.provenance.manifest import write_manifest
 from targets.runner.backends.trtexec import JETPACK
 from targets.spec.contract import Contract
-from targets.spec.profile import Profile
 
 SIDE, CLASSES = 8, tuple("abcde")
 CONTRACT = Contract("nchw-float32", (SIDE, SIDE), CLASSES)
 HERE: dict[str, Any] = {"name": "here", "about": "a test", "backend": "onnxruntime", "rewrite": "none"}
 Make = Callable[..., Bundle]
-
-
-def answers(model: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(["logits"], {"images": CONTRACT.prepare(images)})[0])
-
-
-@pytest.fixture
-def make(
-    small_network: Callable[[str], Path], small_images: NDArray[np.uint8], tmp_path: Path
-) -> Callable[..., Bundle]:
-    """A bundle of one network under two names, all of whose answers are right."""
-
-    def made(**profile: Any) -> Bundle:
-        model = small_network("nchw-float32")
-        np.save(tmp_path / "questions.npy", small_images)
-        logits = answers(model, small_images)
-        networks = [{"name": name, "macs": 10, "parameters": 7} for name in ("teacher", "student")]
-        return Bundle(
-            recipe="mine.toml",
-            profile=Profile(**{**HERE, "seconds": 0.25, **profile}),
-            budgets=Budgets(accuracy=1, drop_vs_teacher=1, drop_vs_float=1),
-            contract=CONTRACT,
-            candidates=[
-                Candidate("float", model, "float32", "student"),
-                Candidate("int8", model, "int8", "student"),
-            ],
-            images=tmp_path / "questions.npy",
-            test_set=TestSet(logits.argmax(1), CLASSES, {"teacher": logits}),
-            networks=networks,
-            notes={"made_by": [], "lineage": [{"key": "teach-1", "stage": "teach"}]},
-        )
-
-    return made
 
 
 def test_what_is_read_is_what_was_written(make: Make, tmp_path: Path) -> None:
@@ -223,9 +184,9 @@ BREAKAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no-array": (lambda f: (f / "labels.npy").write_bytes(b"no array at all"), "a broken bundle"),
     "a-name-above": (
         lambda f: rename(f, name="../../x"),
-        r"'\.\./\.\./x' in its bundle\.json is no plain name",
+        r"candidates\.0\.name: .* no plain name .*'\.\./\.\./x'",
     ),
-    "a-model-above": (lambda f: rename(f, model="/etc/passwd"), "'/etc/passwd' in its .* is no plain name"),
+    "a-model-above": (lambda f: rename(f, model="/etc/passwd"), "is no plain name .*'/etc/passwd'"),
     "a-lite-above": (lambda f: rename(f, lite="../x.tflite"), "is no plain name"),
     "a-reference-above": (lambda f: edit(f, references=["/../../x"]), "is no plain name"),
     "a-profile-above": (lambda f: edit(f, profile={**HERE, "name": "../../x"}), "a broken bundle"),

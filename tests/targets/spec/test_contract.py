@@ -163,3 +163,33 @@ def test_a_carried_contract_that_cannot_be_is_refused(change: dict[str, Any]) ->
     helper.set_model_props(proto, {KEY: json.dumps({**table, **change})})
     with pytest.raises(Refusal):
         contract_of(proto, "here", Said()).decoding.scaled(8, 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"size": 8.5}, "size"),
+        ({"size": {"a": 1}}, "size"),
+        ({"size": [8, 10**9]}, "1 to 16384 pixels"),
+        ({"resize": [-1, 8]}, "1 to 16384 pixels"),
+        ({"classes": [["a"], "b"]}, "classes"),
+        ({"classes": 5}, "classes"),
+        ({"interpolation": {"x": 1}}, "interpolation"),
+        ({"input": 3}, "input"),
+        ({"mean": [float("nan")], "std": [1.0]}, "finite"),
+        ({"extra": 1}, "it has no 'extra'"),
+    ],
+)
+def test_a_contract_of_wrong_values_is_refused(changes: dict[str, object], told: str) -> None:
+    proto = foreign([FREE, 1, 48, 192])
+    helper.set_model_props(proto, {KEY: json.dumps({**asdict(CONTRACT), **changes})})
+    with pytest.raises(Refusal, match=told):
+        read_contract(proto)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "[" * 5000, "{", '"x"'])
+def test_what_is_no_contract_is_refused(text: str) -> None:
+    proto = foreign([FREE, 1, 48, 192])
+    helper.set_model_props(proto, {KEY: text})
+    with pytest.raises(Refusal, match="cannot be read"):
+        read_contract(proto)
