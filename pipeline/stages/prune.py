@@ -85,7 +85,7 @@ def cut_student(
 
 def cut(student: Model, data: Decoded, recipe: Prune, multiple: int, job: Job) -> dict[str, Any]:
     """Cut in place until the goal is met, or nothing is left to cut; what was reached."""
-    gradients = gradients_of(data) if recipe.criterion in NEED_GRADIENTS else None
+    gradients = gradients_of(data, student) if recipe.criterion in NEED_GRADIENTS else None
     steps = cuts(student, data.facts.shape, recipe.criterion, multiple, gradients)
     goal = "macs" if recipe.macs is not None else "latency"
     share = getattr(recipe, goal)
@@ -124,16 +124,15 @@ def to_latency(
 GOALS = {"macs": to_macs, "latency": to_latency}
 
 
-def gradients_of(data: Decoded) -> Callable[[nn.Module], None]:
+def gradients_of(data: Decoded, student: Model) -> Callable[[nn.Module], None]:
     """Leaves the gradients of the labels' loss on some training images in a network."""
     task = TASKS[data.facts.task]
     indices = data.part(TRAIN)[:GRADIENT_IMAGES]
-    mean, std = (torch.tensor(x).view(1, -1, 1, 1) for x in (data.facts.mean, data.facts.std))
 
     def leave(network: nn.Module) -> None:
         network.zero_grad()
         for batch in plain_batches(data, indices, 64):
-            loss = task.loss(network((batch.images - mean) / std), batch.labels, 0.0).mean()
+            loss = task.loss(network((batch.images - student.mean) / student.std), batch.labels, 0.0).mean()
             loss.backward()  # type: ignore[no-untyped-call]
 
     return leave

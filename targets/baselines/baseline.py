@@ -20,6 +20,7 @@ from targets.provenance.manifest import verify_file
 from targets.regular_file import regular_file
 from targets.spec.contract import Contract, Said, infer_contract, read_contract
 from targets.spec.output import check_output
+from targets.tasks import TASKS
 
 
 def comparisons(budgets: Budgets, contract: Contract, baseline: Path | None, work: Path) -> list[Candidate]:
@@ -43,7 +44,7 @@ def baseline_file(baseline: Path, contract: Contract, work: Path) -> Path:
     output = contract.output if contract.output in [value.name for value in proto.graph.output] else None
     said = Said(contract.size, contract.mean, contract.std, contract.channels, values, output=output)
     own = read_contract(proto) or infer_contract(proto, where, said)
-    check_output(proto, own.output, where)
+    check_output(proto, own.output, TASKS[own.task].dims, where)
     named = replace(own, input=contract.input, output=contract.output)
     if (named.feed(), own.size) != (contract.feed(), contract.size):
         raise Refusal(f"{where}: it takes other images than the candidate")

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from targets.errors import Refusal, first_line
 from targets.image_folder import MOST_PIXELS, Decoding, Interpolation, Resize, Size
 from targets.spec.output import check_output, chosen_output
-from targets.tasks import task_of
+from targets.tasks import TASKS, task_of
 
 KEY = "retort.contract"
 Layout = Literal["nchw-float32", "nhwc-uint8"]
@@ -157,7 +157,7 @@ def contract_of(proto: onnx.ModelProto, where: str, said: Said) -> Contract:
     """The contract that a file carries, or that its own ends and the user say. Raises Refusal."""
     carried = read_contract(proto)
     found = carried or infer_contract(proto, where, said)
-    check_output(proto, found.output, where)
+    check_output(proto, found.output, TASKS[found.task].dims, where)
     if carried:
         said_too = Said(mean=found.mean, std=found.std)
         check_values(f"{where}: in its contract", found.layout, found.channels, said_too)

@@ -25,12 +25,13 @@ def chosen_output(proto: onnx.ModelProto, named: str | None, where: str) -> str:
     return named or names[0]
 
 
-def check_output(proto: onnx.ModelProto, name: str, where: str) -> None:
-    """Raises Refusal where the file says of an output that it is no (N, classes) of floats."""
+def check_output(proto: onnx.ModelProto, name: str, dims: int, where: str) -> None:
+    """Raises Refusal where the file says of an output that it is not of floats of so many dimensions."""
     found = [value for value in proto.graph.output if value.name == name]
     if not found:
         raise Refusal(f"{where}: its contract names the output {name}, which it has not; export it anew")
-    kind, needed = found[0].type, "one row of classes an image is judged"
+    needed = "one row of classes an image is judged" if dims == 2 else f"{dims} dimensions are judged"
+    kind = found[0].type
     if not kind.HasField("tensor_type"):
         raise Refusal(f"{where}: {name} is no tensor but a {kind.WhichOneof('value')}; {needed}")
     if kind.tensor_type.elem_type not in FLOATS:
@@ -39,7 +40,7 @@ def check_output(proto: onnx.ModelProto, name: str, where: str) -> None:
             f"{where}: {name} is of {given}, so no logits; {needed}: leave out an ArgMax at the end"
         )
     shape = [dim.dim_value or dim.dim_param or "?" for dim in kind.tensor_type.shape.dim]
-    if kind.tensor_type.HasField("shape") and len(shape) != 2:
+    if kind.tensor_type.HasField("shape") and len(shape) != dims:
         raise Refusal(f"{where}: answers of shape ({', '.join(map(str, shape))}); {needed}")
 
 

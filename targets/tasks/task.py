@@ -40,6 +40,7 @@ class Task(ABC):
 
     name: str
     metric: str  # what its score is called: the column of the report, and the key of report.json
+    dims = 2  # of its answers: a row an image
     budgets: tuple[Budget, ...] = ()  # its own; those that every task has are in ``answers``
 
     @abstractmethod

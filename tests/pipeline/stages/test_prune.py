@@ -138,19 +138,20 @@ def test_taylor_uses_the_gradients_that_it_is_left(
     job: Make, parents: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tiny.decoded.read(parents["data"])
-    network = loaded(parents["student"]).network
-    prune.gradients_of(data)(network)
+    student = loaded(parents["student"])
+    network = student.network
+    prune.gradients_of(data, student)(network)
     first = [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
     assert len(first) == len(list(network.parameters())) and all(bool(g.any()) for g in first)
-    prune.gradients_of(data)(network)
+    prune.gradients_of(data, student)(network)
     assert all(
         torch.equal(a, p.grad) for a, p in zip(first, network.parameters(), strict=True) if p.grad is not None
     )
     asked: list[nn.Module] = []
     real = prune.gradients_of
 
-    def watched(data: Decoded) -> Callable[[nn.Module], None]:
-        leave = real(data)
+    def watched(data: Decoded, student: Model) -> Callable[[nn.Module], None]:
+        leave = real(data, student)
         return lambda network: (asked.append(network), leave(network))[1]  # type: ignore[func-returns-value]
 
     monkeypatch.setattr(prune, "gradients_of", watched)
