@@ -130,14 +130,14 @@ def at_work(victim: Victim) -> list[str]:
 
 def afterwards(victim: Victim, sign: str, status: int, row: Row) -> list[str]:
     """What is wrong when the command has ended."""
-    wrong = [f"still runs: {words[:100]}" for words in victim.running()] if sign != "KILL" else []
+    wrong = [f"still runs: {module}" for module in at_work(victim)] if sign != "KILL" else []
     if sign == "KILL":
         deadline = time.monotonic() + WITHIN_S
         began = time.monotonic()
         while victim.running() and time.monotonic() < deadline:
             time.sleep(0.05)
         row["ended_after_s"] = round(time.monotonic() - began, 2)
-        return [f"runs after {WITHIN_S:g} s: {words[:100]}" for words in victim.running()]
+        return [f"runs after {WITHIN_S:g} s: {module}" for module in at_work(victim)]
     wrong += [f"lies about: {name}" for name in victim.lying_about()]
     number = signal.Signals[f"SIG{sign}"]
     if status not in (0, 128 + number, -number):  # it may have ended, or not yet have heard of signals
