@@ -190,7 +190,7 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
     from pipeline.engine.store import Store
     from pipeline.plan import code_of_recipe, plan
     from pipeline.recipe.read import read_recipe
-    from pipeline.recipe.schema import Training
+    from pipeline.recipe.schema import Distill, Training
     from targets.spec.profile import targets_of
 
     read, folder = read_recipe(recipe)
@@ -202,6 +202,10 @@ def show(recipe: RecipeArgument, target: TargetOption = "cpu", store: StoreOptio
         print(f"{profile.name:<10} measure   would run (taken anew each time)")
     for name, section in read.trainings.items():
         settings = {key: getattr(section, key) for key in Training.model_fields}
+        if isinstance(section, Distill):
+            taught = section.scheme.name == "offline" and (read.teacher is not None or name != "distill")
+            losses = " + ".join(loss.name for loss in section.losses) if taught else "as the scheme says"
+            settings = {"scheme": section.scheme.name, "loss": losses, **settings}
         print(f"{name}: {', '.join(f'{key} = {value}' for key, value in settings.items())}")
     for name, factory, files in code_of_recipe(read, folder):
         print(f"{name}: would run {factory}: {', '.join(files) or 'of an installed package'}")

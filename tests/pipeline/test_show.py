@@ -33,8 +33,24 @@ def test_the_code_of_a_recipe_is_named_and_does_not_run(tmp_path: Path) -> None:
         app, ["show", str(tmp_path / "recipe.toml"), "--store", str(tmp_path / "store")]
     )
     assert done.exit_code == 0, done.output
+    assert "\ndistill: scheme = offline, loss = kd, optimizer = sgd" in done.output
     said = [line for line in done.output.splitlines() if "would run " in line and ": " in line]
     assert said == [
         "student: would run net:build: layers.py, net.py",
         "data: would run mine.data:load: layers.py, mine/data.py, net.py, set.yaml",
     ]
+
+
+def test_how_each_training_is_taught_is_told(tmp_path: Path) -> None:
+    recipe = """version = 1
+data = "digits"
+student = "resnet8"
+distill = { scheme = "mutual" }
+quantize = { loss = [{ name = "at" }, { name = "kd" }] }
+"""
+    (tmp_path / "recipe.toml").write_text(recipe)
+    done = CliRunner().invoke(
+        app, ["show", str(tmp_path / "recipe.toml"), "--store", str(tmp_path / "store")]
+    )
+    assert "\ndistill: scheme = mutual, loss = as the scheme says" in done.output
+    assert "\nquantize: scheme = offline, loss = at + kd" in done.output
