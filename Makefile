@@ -1,7 +1,7 @@
 # make deploy TARGET=cpu RECIPE=digits DEVICE=local     from a recipe to a verdict
 # make deploy TARGET=rpi5 DEVICE=emulator:cortex-a76 ACCEPT=not-measured
 # make deploy TORCH_INDEX=URL                            torch from another index, such as one of CPU builds
-# make test | check | bench | fuzz | doctor | house | requirements | clean
+# make test | check | bench | fuzz | doctor | house | count | requirements | clean
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -29,7 +29,7 @@ STAMP := $(VENV)/.ready-train
 READY := $(STAMP)$(comma)openvino$(comma)tensorrt-rtx$(comma)litert$(comma)tensorboard$(comma)provenance$(comma)dev
 TARGET_READY := $(STAMP)$(subst $(eval) ,,$(foreach extra,$(NEEDED),$(comma)$(extra)))
 
-.PHONY: deploy test check bench fuzz doctor house requirements clean
+.PHONY: deploy test check bench fuzz doctor house count requirements clean
 
 deploy: $(TARGET_READY)
 	@$(BIN)/retort deploy "$$RECIPE" --target "$$TARGET" --device "$$DEVICE" --out "$$OUT" --accept "$$ACCEPT"
@@ -56,6 +56,11 @@ doctor: $(READY)
 
 house: $(READY)
 	$(BIN)/python tests/support/house.py
+
+# Lines of code, and how many expressions have no type, by mypy's own count.
+count: $(READY)
+	$(BIN)/python tests/support/count.py
+	$(BIN)/mypy --any-exprs-report build/any >/dev/null && tail -n 1 build/any/any-exprs.txt
 
 # What the base install is made of, with the SHA-256 of every file of it, in the versions of constraints.txt.
 requirements: $(READY)

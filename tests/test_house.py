@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -159,3 +160,14 @@ def test_the_rules_look_at_the_whole_house() -> None:
     assert "targets/runner/__main__.py" in names and "pipeline/losses/__init__.py" in names
     assert "targets.runner.backends" in imported(ROOT / "targets" / "runner" / "__main__.py")
     assert ("pipeline.stages", "pipeline.training") in arrows()
+
+
+def test_lines_of_code_are_those_that_hold_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "support"))
+    counted = runpy.run_path(str(ROOT / "tests" / "support" / "count.py"))["code_lines"]
+    assert (
+        counted(
+            '"""A\ndocstring."""\n\n# why\ndef f(x):\n    """One."""\n    return (\n        x  # y\n    )\n'
+        )
+        == 4
+    )
