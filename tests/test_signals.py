@@ -59,7 +59,7 @@ def start(photos: Path, tmp_path: Path) -> Iterator[Start]:
 
 def answering(run: subprocess.Popen[str], folder: Path) -> int:
     """Wait until its runner is asked for answers; the runner's process."""
-    while not any('"do": "answer"' in job.read_text() for job in (folder / "tmp").glob("retort-*/job.json")):
+    while not any('"do": "answer"' in job.read_text() for job in (folder / "tmp").rglob("job.json")):
         with suppress(subprocess.TimeoutExpired):
             run.wait(0.1)
             pytest.fail(run.communicate()[1])

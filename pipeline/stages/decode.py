@@ -20,7 +20,7 @@ from pipeline.data.catalogue import DATASETS, OTHER, Defaults, Images
 from pipeline.data.decoded import TEST, TRAIN, VALIDATION, Facts, of_channels
 from pipeline.engine.job import Job, code_folder, code_of, with_files
 from pipeline.models.pretrained import how_tested
-from pipeline.tasks import TASKS
+from pipeline.tasks import LABEL_SETS
 from pipeline.user_code import load_factory, only_reading
 from targets.decoding import decode_files
 from targets.errors import Refusal
@@ -29,15 +29,16 @@ from targets.progress import say, track
 
 
 def run(job: Job) -> None:
-    settings, task = job.settings, TASKS[job.settings["task"]]
+    settings = job.settings
+    labels = LABEL_SETS[settings["task"]]
     source, defaults = choose(settings, job.inputs)
     chosen = {name: settings[name] for name in ("flip", "test") if settings[name] is not None}
     decoding = decoding_of(settings, defaults)
     check(source)
-    task.check(source)
+    labels.check(source)
     split = split_images(
         source,
-        task.groups(source),
+        labels.groups(source),
         chosen.get("test", defaults.test),
         settings["validation"],
         np.random.default_rng(settings["seed"]),
@@ -50,7 +51,7 @@ def run(job: Job) -> None:
     np.save(job.out / "labels.npy", source.labels)
     np.save(job.out / "split.npy", split)
     mean, std = (of_channels(values, decoding.shape[-1]) for values in (defaults.mean, defaults.std))
-    facts = Facts(source.classes, decoding, chosen.get("flip", defaults.flip), mean, std, task.name)
+    facts = Facts(source.classes, decoding, chosen.get("flip", defaults.flip), mean, std, settings["task"])
     (job.out / "data.json").write_text(json.dumps(asdict(facts)))
 
 
@@ -76,7 +77,7 @@ def choose(settings: dict[str, Any], inputs: dict[str, Path]) -> tuple[Images, D
         chosen = DATASETS[settings["name"]]
         return chosen.load(), chosen.defaults
     if "folder" in inputs:
-        return TASKS[settings["task"]].folder(inputs["folder"]), OTHER
+        return LABEL_SETS[settings["task"]].folder(inputs["folder"]), OTHER
     files = code_of(inputs)
     with only_reading({**files, **inputs}, code_folder(files), "data"):
         factory = load_factory(settings["factory"], code_folder(files), "data.factory")

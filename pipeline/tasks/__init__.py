@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.tasks.classification import Classification
+from pipeline.tasks.classification import Classification, ClassLabels
+from pipeline.tasks.label_set import LabelSet
 from pipeline.tasks.task import Task
 
+LABEL_SETS: dict[str, LabelSet] = {"classification": ClassLabels()}
 TASKS: dict[str, Task] = {"classification": Classification()}

@@ -13,15 +13,13 @@ from torch.nn import functional as F
 
 from pipeline.data.catalogue import Images, folder
 from pipeline.data.decoded import ImageShape
+from pipeline.tasks.label_set import LabelSet
 from pipeline.tasks.task import Task
 from targets.errors import Refusal
 from targets.tasks.classification import right
 
 
-class Classification(Task):
-    name = "classification"
-    losses = frozenset({"response", "feature", "relation"})
-
+class ClassLabels(LabelSet):
     def folder(self, root: Path) -> Images:
         return folder(root)
 
@@ -44,6 +42,11 @@ class Classification(Task):
 
     def groups(self, source: Images) -> NDArray[np.int64]:
         return source.labels
+
+
+class Classification(Task):
+    name = "classification"
+    losses = frozenset({"response", "feature", "relation"})
 
     def answer(self, classes: Sequence[str], image: ImageShape) -> tuple[int, ...]:
         return (len(classes),)

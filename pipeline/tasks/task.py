@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.data.augmentation import Views
-from pipeline.data.catalogue import Images
 from pipeline.data.decoded import ImageShape
 from targets.errors import Refusal
 
@@ -25,18 +23,6 @@ class Task(ABC):
     name: str
     # The kinds of losses of the catalogue that its answers can be taught by; others want the logits of classes.
     losses: frozenset[str] = frozenset({"feature", "relation"})
-
-    def folder(self, root: Path) -> Images:
-        """The images and labels of a folder. Raises Refusal."""
-        raise Refusal(f"data.folder: images for {self.name} are not read from a folder; give data.factory")
-
-    @abstractmethod
-    def check(self, source: Images) -> None:
-        """Raises Refusal for labels that are not what the task wants."""
-
-    def groups(self, source: Images) -> NDArray[np.int64]:
-        """(N,): of each group of images every split gets the same share."""
-        return np.zeros(len(source.labels), np.int64)
 
     @abstractmethod
     def answer(self, classes: Sequence[str], image: ImageShape) -> tuple[int, ...]:

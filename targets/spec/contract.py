@@ -90,7 +90,8 @@ class Contract:
             raise ValueError(f"it has no {unknown[0]!r}")
         size = raw.get("size")
         try:
-            read = typed().validate_python({**raw, "size": [size, size] if isinstance(size, int) else size})
+            table = {**raw, "size": [size, size] if isinstance(size, int) else size}
+            read = typed().validate_json(json.dumps(table), strict=True)
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

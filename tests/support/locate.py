@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline.data.augmentation import Views
 from pipeline.data.catalogue import Images
 from pipeline.data.decoded import ImageShape
+from pipeline.tasks.label_set import LabelSet
 from pipeline.tasks.task import Task
 from targets.budgets.budget import SHARE, Budget, Found
 from targets.budgets.evidence import Answers, Evidence
@@ -59,12 +60,14 @@ class LocateJudged(Judged):
         return Examples(paths, np.array(found, np.float32), classes)
 
 
-class Locate(Task):
-    name = "locate"
-
+class Squares(LabelSet):
     def check(self, source: Images) -> None:
         if source.labels.shape[1:] != (2,) or source.labels.min() < 0 or source.labels.max() > 1:
             raise Refusal("data: a label is a row and a column in 0..1")
+
+
+class Locate(Task):
+    name = "locate"
 
     def answer(self, classes: Sequence[str], image: ImageShape) -> tuple[int, ...]:
         return (2,)
@@ -86,4 +89,4 @@ class Locate(Task):
         return torch.stack([shifted[:, 0], across], 1)
 
 
-LOCATE_JUDGED, LOCATE = LocateJudged(), Locate()
+LOCATE_JUDGED, LOCATE, SQUARES = LocateJudged(), Locate(), Squares()

@@ -18,9 +18,9 @@ from pipeline.data.batches import Epoch, Pixels, training_batches
 from pipeline.data.decoded import TRAIN
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import Recipe
-from pipeline.tasks import TASKS
+from pipeline.tasks import LABEL_SETS, TASKS
 from support import tiny
-from support.locate import LOCATE, LOCATE_JUDGED
+from support.locate import LOCATE, LOCATE_JUDGED, SQUARES
 from support.staged import Bench
 from support.tiny import one_thread  # noqa: F401  (for every test here)
 from targets import limits
@@ -72,6 +72,7 @@ RECIPE: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, "locate", LOCATE)
+    monkeypatch.setitem(LABEL_SETS, "locate", SQUARES)
     monkeypatch.setitem(judged.TASKS, "locate", LOCATE_JUDGED)
     for row in LOCATE_JUDGED.budgets:
         monkeypatch.setitem(limits.OF_TASKS, row.name, ("locate", row))
@@ -199,6 +200,7 @@ def test_a_budget_of_another_task_is_refused() -> None:
 
 def test_both_sides_know_the_same_tasks() -> None:
     assert {name: task.name for name, task in TASKS.items()} == {name: name for name in judged.TASKS}
+    assert LABEL_SETS.keys() == TASKS.keys()
 
 
 def test_another_task_is_another_key(bench: Bench) -> None:
