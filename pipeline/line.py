@@ -77,8 +77,9 @@ def tell_images(recipe: Recipe, workshop: Workshop) -> None:
     root = recipe.data.folder
     if root is None:
         return
-    tell_unread(root, map(Path, images_of(root).names or ()))
-    for finding in findings(root, workshop.store.root / KNOWN):
+    found = images_of(root)
+    tell_unread(root, map(Path, found.names or ()))
+    for finding in findings(found, root, workshop.store.root / KNOWN):
         workshop.say(f"{root}: {finding}")
 
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,6 +194,6 @@ def check_room(path: Path, needed: int) -> None:
         raise Unmeasurable(f"{path.parent}: {what}; free some, or take another disk (TMPDIR, --store)")
 
 
-def begin_array(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    """What an .npy file of uint8 begins with; its numbers follow."""
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+def begin_array(file: IO[bytes], shape: tuple[int, ...], numbers: str = "|u1") -> None:
+    """What an .npy file begins with; its numbers follow. ``numbers`` is their kind in numpy's letters."""
+    np.lib.format.write_array_header_1_0(file, {"descr": numbers, "fortran_order": False, "shape": shape})

@@ -20,11 +20,9 @@ from targets.errors import Refusal, explain, nearest, unknown
 from targets.tasks import TASKS, task_of
 from targets.tasks.answers import ANSWERS
 
-OF_TASKS = {row.name: (task.name, row) for task in TASKS.values() for row in task.budgets}
-BUDGETS: dict[str, Budget] = {
-    **{name: row for name, (_, row) in OF_TASKS.items()},
-    **{row.name: row for row in (*ANSWERS, *LATENCY, *COST)},
-}
+OWN = tuple(row for task in TASKS.values() for row in task.budgets)
+BUDGETS: dict[str, Budget] = {row.name: row for row in (*OWN, *ANSWERS, *LATENCY, *COST)}
+OWNERS = {row.name: task.name for task in TASKS.values() for row in task.budgets}
 
 
 class Budgets(RootModel[dict[str, float]]):
@@ -85,9 +83,8 @@ def check_task(name: str, budgets: Budgets) -> None:
     """Raises Refusal for a task that there is not, and for budgets of another task."""
     task_of(name, "data.task")
     for budget in budgets.root:
-        owner, _ = OF_TASKS.get(budget, (name, None))
-        if owner != name:
-            raise Refusal(f"budgets.{budget}: it is of {owner}; these images are for {name}")
+        if OWNERS.get(budget, name) != name:
+            raise Refusal(f"budgets.{budget}: it is of {OWNERS[budget]}; these images are for {name}")
 
 
 def tails(name: str) -> list[str]:

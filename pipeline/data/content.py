@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.catalogue import folder
+from pipeline.data.catalogue import Images, folder
 from pipeline.engine.store import digest, digest_file, write_json
 
 KNOWN = "image-digests.json"  # in the store
@@ -27,9 +27,8 @@ def folder_digest(root: Path, known: Path) -> str:
     return digest([found.classes, found.labels.tolist(), test, contents])
 
 
-def findings(root: Path, known: Path) -> Iterator[str]:
-    """What a user should know of a folder of images before it is trained on."""
-    found = folder(root)
+def findings(found: Images, root: Path, known: Path) -> Iterator[str]:
+    """What a user should know of the images of a folder before they are trained on."""
     assert found.names is not None, "a folder's images have names"
     names = [Path(name) for name in found.names]
     contents = digests(names, known)

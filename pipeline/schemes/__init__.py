@@ -38,7 +38,7 @@ def build(setup: Setup) -> Scheme:
     check_arguments(name, entry.make, recipe.scheme.arguments, where)
     if entry.teachers == "needed" and not setup.teachers:
         raise Refusal(f"{where}: {name} learns from a teacher; give [teacher]")
-    if not entry.any_task and "response" not in setup.task.losses:
+    if not entry.any_task and not setup.task.of_classes:
         raise Refusal(f"{where}: {name} compares the logits of classes, which {setup.task.name} has none of")
     fields = type(recipe).model_fields
     for key in sorted(TAUGHT - entry.keys):

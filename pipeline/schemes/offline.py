@@ -90,7 +90,7 @@ class Offline(Scheme):
         student = self.student(batch.images)
         logits = student.logits.float()
         labels: Any = batch.labels if batch.mixed is None else Unclear()
-        if "response" not in self.labels.task.losses:
+        if not self.labels.task.of_classes:
             labels = NoClasses()
         indices = batch.indices.to(logits.device, non_blocking=True)
         total = self.labels(student, batch)

@@ -13,13 +13,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap, write_array_header_1_0
+from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from pipeline.compute import distributed
 from pipeline.data.batches import Batch
 from pipeline.models.tapped_model import Outputs
 from targets.errors import Refusal
+from targets.image_folder import begin_array
 from targets.runner.files import atomic_write
 
 
@@ -70,12 +71,7 @@ class Replayed:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 row = np.full(self.width, np.nan, np.float16)
                 with atomic_write(path) as file:  # written, not mapped: a full disk would end the process
-                    header = {
-                        "descr": row.dtype.str,
-                        "fortran_order": False,
-                        "shape": (self.images, self.width),
-                    }
-                    write_array_header_1_0(file, header)
+                    begin_array(file, (self.images, self.width), row.dtype.str)
                     file.writelines(row.tobytes() for _ in range(self.images))
             try:
                 open_memmap(path, "r")  # refuses a file that is too short, which "r+" would fill with zeros

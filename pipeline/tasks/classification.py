@@ -61,6 +61,3 @@ class Classification(Task):
 
     def same(self, mine: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
         return float(right(mine, theirs.argmax(1)).mean())
-
-    def check_training(self, smoothing: float, where: str) -> None:
-        """All settings mean something."""

@@ -24,6 +24,11 @@ class Task(ABC):
     # The kinds of losses of the catalogue that its answers can be taught by; others want the logits of classes.
     losses: frozenset[str] = frozenset({"feature", "relation"})
 
+    @property
+    def of_classes(self) -> bool:
+        """Whether its answers are the logits of classes."""
+        return "response" in self.losses
+
     @abstractmethod
     def answer(self, classes: Sequence[str], image: ImageShape) -> tuple[int, ...]:
         """The shape of a network's answer to one image."""
@@ -49,7 +54,7 @@ class Task(ABC):
 
     def check_training(self, smoothing: float, where: str) -> None:
         """Raises Refusal for settings that mean nothing to the task."""
-        if smoothing:
+        if smoothing and not self.of_classes:
             raise Refusal(
                 f"{where}.label_smoothing: {self.name} has no classes to spread a label over; drop it"
             )

@@ -8,11 +8,9 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from targets.budgets.evidence import Answers
 from targets.tasks.task import Task, same_answers
-
-Answers = Mapping[str, NDArray[np.float32]]  # (N, ...) by candidate
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,7 @@ class Proof:
     """A target's part of the report, and what its candidates answered; nothing where a stand-in did."""
 
     table: dict[str, Any]
-    answers: Answers
+    answers: Mapping[str, Answers]  # by candidate
     int8: Collection[str] = ()  # the candidates in int8
 
 

@@ -17,6 +17,7 @@ from targets.quantize.exchange import exchange
 from targets.quantize.histogram import LIMITS, Histogram
 from targets.runner.backends.ort import session_options
 from targets.spec.contract import Contract
+from targets.tasks import TASKS
 
 PATIENCE_S = 900  # as a profile's, whose default it is
 ALL_CORES = 0  # as ONNX Runtime counts threads
@@ -68,13 +69,13 @@ def session(model: onnx.ModelProto, exact: bool = False) -> Any:
 def answers(
     model: onnx.ModelProto, fed: Iterable[NDArray[Any]], contract: Contract, exact: bool = False
 ) -> NDArray[np.float32]:
-    """What a file answers to batches of images (N, classes). Raises Refusal for answers of another shape."""
+    """What a file answers to batches of images, (N, ...). Raises Refusal for answers that the task does not judge."""
     run = session(model, exact)
     found = np.concatenate([patiently(run, [contract.output], {contract.input: batch})[0] for batch in fed])
-    if found.ndim != 2:
-        raise Refusal(
-            f"{contract.output}: answers of shape {found.shape}; one row of classes an image is judged"
-        )
+    try:
+        TASKS[contract.task].check_answers(found, contract.classes)
+    except ValueError as error:
+        raise Refusal(f"{contract.output}: {error}") from None
     return found.astype(np.float32)
 
 

@@ -57,19 +57,25 @@ def found_images(
     model: onnx.ModelProto, contract: Contract, folder: Path
 ) -> tuple[list[Path], Labels | None, tuple[str, ...]]:
     """Images in class folders with their labels, or images of one folder without any."""
-    paths, folders = any_images(folder)
-    tell_unread(folder, paths)
-    if not folders:
-        return paths, None, ()
+    flat = flat_images(folder)
+    if flat:
+        tell_unread(folder, flat)
+        return flat, None, ()
     found = examples(model, contract, folder)
+    tell_unread(folder, found.paths)
     return found.paths, found.truth, found.classes
 
 
 def any_images(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     """The images of a folder; or, where none lies in it, those of its class folders, and their names."""
-    entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    flat = [regular_file(path) for path in entries if path.suffix.lower() in SUFFIXES]
+    flat = flat_images(folder)
     return (flat, ()) if flat else class_folders(folder)
+
+
+def flat_images(folder: Path) -> list[Path]:
+    """The images that lie in a folder itself."""
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [regular_file(path) for path in entries if path.suffix.lower() in SUFFIXES]
 
 
 def spread(count: int, chosen: int) -> NDArray[np.int64]:

@@ -99,8 +99,7 @@ def ladder(table: Table) -> Table:
 
 def tiles(table: Table, one: Table) -> list[tuple[Column, Cell]]:
     """What the page says of the chosen candidate in large type."""
-    shown = [column for title in TILES for column in COLUMNS if column.title == title]
-    shown.insert(0, score(table))
+    shown = [score(table), *(column for title in TILES for column in COLUMNS if column.title == title)]
     return [(column, found) for column in shown for found in column.cells([one]) if found]
 
 

@@ -13,7 +13,7 @@ from targets.budgets.line import Line, Outcome, points
 from targets.stats.bootstrap import examples_needed
 from targets.stats.intervals import Estimate, share
 from targets.tasks import TASKS
-from targets.tasks.task import found_drop, same_answers
+from targets.tasks.task import found_drop, mean_of
 
 
 def drop(evidence: Evidence, against: str) -> Found:
@@ -41,9 +41,10 @@ def agreement(evidence: Evidence, theirs: Answers | None, whose: str) -> Found:
     if theirs is None:
         return Found(None, f"no {whose} was asked the same images")
     mine, task = evidence.candidate.logits, TASKS[evidence.test_set.task]
-    found = same_answers(task, mine, theirs)
+    alike = task.same(mine, theirs)
+    found = mean_of(alike)
     note = f"{len(mine)} images, logits within {float(np.abs(mine - theirs).max()):.2g}"
-    if task.same(mine[:1], theirs[:1]).dtype == np.bool_:
+    if alike.dtype == np.bool_:
         return Found(points(found), note, lambda limit: images_for_share(found.value, limit / 100))
     return Found(points(found), note, lambda limit: examples_needed(found, len(mine), limit / 100))
 

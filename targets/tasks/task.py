@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from targets.budgets.budget import Budget, Found
 from targets.budgets.evidence import Answers, TestSet
+from targets.budgets.line import points
 from targets.errors import Refusal
 from targets.stats.bootstrap import examples_needed, resampled
 from targets.stats.intervals import LEVEL, Estimate, share
@@ -89,7 +90,11 @@ def estimate(task: Task, records: Records, level: float = LEVEL) -> Estimate:
 
 def same_answers(task: Task, mine: Answers, theirs: Answers) -> Estimate:
     """The share of the examples that both answer alike, right or wrong."""
-    return estimate_of(lambda alike: float(alike.mean()), task.same(mine, theirs))
+    return mean_of(task.same(mine, theirs))
+
+
+def mean_of(records: Records) -> Estimate:
+    return estimate_of(lambda some: float(some.mean()), records)
 
 
 def estimate_of(score: Callable[[Records], float], records: Records, level: float = LEVEL) -> Estimate:
@@ -108,7 +113,7 @@ def estimate_drop(task: Task, mine: Records, theirs: Records) -> Estimate:
 def found_drop(task: Task, mine: Records, theirs: Records) -> Found:
     """The drop in points, and how many examples would decide it."""
     found, count = estimate_drop(task, mine, theirs), len(mine)
-    told = Estimate(100 * found.value, 100 * found.low, 100 * found.high)
+    told = points(found)
     if mine.dtype == np.bool_:
         lost, won = discordant_pairs(mine, theirs)
         needed = lambda limit: images_needed(lost, won, count, limit / 100)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.data.catalogue import folder
 from pipeline.data.content import KNOWN, findings
 from pipeline.engine.store import Store
 from pipeline.line import Workshop, tell_images
@@ -44,7 +45,8 @@ def written(root: Path, contents: Mapping[str, str]) -> Path:
 def test_images_that_prove_less_than_they_seem_to_are_told(
     contents: Mapping[str, str], told: list[str], tmp_path: Path
 ) -> None:
-    found = list(findings(written(tmp_path, contents), tmp_path / KNOWN))
+    root = written(tmp_path, contents)
+    found = list(findings(folder(root), root, tmp_path / KNOWN))
     assert [line.startswith(words) for line, words in zip(found, told, strict=True)] == [True] * len(told)
 
 

@@ -75,7 +75,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LABEL_SETS, "locate", SQUARES)
     monkeypatch.setitem(judged.TASKS, "locate", LOCATE_JUDGED)
     for row in LOCATE_JUDGED.budgets:
-        monkeypatch.setitem(limits.OF_TASKS, row.name, ("locate", row))
+        monkeypatch.setitem(limits.OWNERS, row.name, "locate")
         monkeypatch.setitem(BUDGETS, row.name, row)
 
 
