@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from targets.spec.contract import Contract, Layout, write_contract
 
 # As in the stages' processes, and before torch is there: beside other work libgomp's own waiting costs ten times.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# As there too: what torch compiles must not lie in the folder of one command's run, which goes with the command.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "torchinductor"))
 # Several processes of tests share the cores: more threads than cores wait for each other.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])

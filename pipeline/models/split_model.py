@@ -11,7 +11,11 @@ from pipeline.models.feature_levels import answer_of
 from pipeline.models.tapped_model import Model, Outputs, as_map, outputs
 from targets.errors import Refusal, first_line
 
-CONSTANT: dict[str, Any] = {"dynamic": False, "options": {"freezing": True}}
+# Precompiled headers lie among the temporary files, which go with a run: the next one would compile all again.
+CONSTANT: dict[str, Any] = {
+    "dynamic": False,
+    "options": {"freezing": True, "cpp_cache_precompile_headers": False},
+}
 
 
 class Parts:
