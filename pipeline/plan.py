@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -201,7 +202,8 @@ def outside_data(recipe: Recipe, folder: Path, known: Path) -> Outside:
     settings["arguments"], named = without_files(settings["arguments"], folder)
     inputs = dict(inputs_of(code, named))
     if section.folder is not None:
-        inputs["folder"] = Input(section.folder, folder_digest(section.folder, known))
+        read = partial(folder_digest, known=known)
+        inputs["folder"] = Input(section.folder, read(section.folder), read)
         settings["folder"] = "folder"
     uses = frozenset({section.name or "", section.task})
     first = recipe.teacher or recipe.student

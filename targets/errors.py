@@ -31,6 +31,12 @@ class Unmeasurable(Refusal):
     status = UNDECIDED
 
 
+class Broken(Refusal):
+    """An error of Retort's own in a process that it started (exit status 70)."""
+
+    status = BROKEN
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, on one line; its kind where it says nothing."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__

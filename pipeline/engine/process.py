@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.engine.job import Job, Resources
+from pipeline.engine.stage_error import ending
 from pipeline.engine.store import digest, write_json
 from targets.devices.base import QUIET
-from targets.errors import UNDECIDED, Refusal, Unmeasurable, first_line, status_of
+from targets.errors import UNDECIDED, Broken, Refusal, Unmeasurable
 from targets.runner.files import cache_folder
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 # on a busy one libgomp's own default, and much spinning, take up to ten times as long (benchmarks/LOG.md).
 PATIENT = {"GOMP_SPINCOUNT": "1000"}
 CLEARING_S = 5.0  # from SIGTERM to a stage's end: the time to remove its temporary folders
+KINDS = {kind.status: kind for kind in (Refusal, Unmeasurable, Broken)}
 ORPHANED_S = 3.0  # the same where the command was killed, and nobody waits; the next run clears what is left
 
 
@@ -87,10 +89,10 @@ def work(job: Work, resources: Resources) -> None:
             raise
     if said:
         refusal = json.loads(said)
-        raise (Unmeasurable if refusal["status"] == UNDECIDED else Refusal)(refusal["message"])
+        raise KINDS[refusal["status"]](refusal["message"])
     if status != 0:
-        ending = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        raise Unmeasurable(f"{job.stage} {ending}; run again, it goes on where it stopped")
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        raise Unmeasurable(f"{job.stage} {how}; run again, it goes on where it stopped")
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
@@ -133,16 +135,8 @@ def main(job_file: Path, mouth: int) -> None:
     )
     try:
         importlib.import_module(f"pipeline.stages.{stage}").run(job)
-    except Refusal as refusal:
-        leave(mouth, str(refusal), refusal.status, resources.debug)
-    except ModuleNotFoundError as error:
-        leave(mouth, f"{stage}: {error}; pip install 'retort[train]'", UNDECIDED, resources.debug)
-    except OSError as error:
-        leave(mouth, f"{stage}: {error}; free or mend it and run again", status_of(error), resources.debug)
-    except Exception as error:  # the border of the process: what is not foreseen becomes one line as well
-        begun = f"to begin anew, without what an earlier run left: remove {job.scratch}"
-        line = f"{stage}: {type(error).__name__}: {first_line(error)} (--debug shows where; {begun})"
-        leave(mouth, line, UNDECIDED, resources.debug)
+    except Exception as error:  # the border of the process: whatever it is becomes one line
+        leave(mouth, *ending(error, stage, job.scratch), resources.debug)
 
 
 def unwind(number: int, _: object) -> NoReturn:

@@ -18,6 +18,7 @@ from pipeline.engine.code_digest import code_digest, versions
 from pipeline.engine.job import Resources
 from pipeline.engine.process import Work, work
 from pipeline.engine.store import Store, digest, digest_file, write_json
+from targets.errors import Refusal
 from targets.provenance.manifest import write_manifest
 
 
@@ -27,6 +28,12 @@ class Input:
 
     path: Path
     digest: str
+    read: Callable[[Path], str] = field(default=digest_file, compare=False)  # its digest as it is now
+
+    def check(self) -> None:
+        """Raises Refusal where it is no longer what the key says."""
+        if self.read(self.path) != self.digest:
+            raise Refusal(f"{self.path}: it was changed while this run was at work; run again")
 
     @classmethod
     def of(cls, path: Path) -> Input:
@@ -86,10 +93,14 @@ def ensure(
             }
             for parent in stage.parents.values():
                 store.whole(parent.key)
+            for given in stage.inputs.values():
+                given.check()
             inputs = {name: given.path for name, given in stage.inputs.items()}
             started = time.monotonic()
             job = Work(stage.name, stage.settings, parents, inputs, place.out, place.scratch, stage.trains)
             work(job, resources or Resources())
+            for given in stage.inputs.values():  # what was edited meanwhile may be what was read
+                given.check()
             seconds = round(time.monotonic() - started, 1)
             write_json(place.out / "origin.json", {**origin, "seconds": seconds})
             write_manifest(place.out)

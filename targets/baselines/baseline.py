@@ -22,6 +22,8 @@ from targets.spec.contract import Contract, Said, infer_contract, read_contract
 from targets.spec.output import check_output
 from targets.tasks import TASKS
 
+WRONG = (OSError, ValueError, RuntimeError, OverflowError)  # what onnx and onnx-ir raise for a broken file
+
 
 def comparisons(budgets: Budgets, contract: Contract, baseline: Path | None, work: Path) -> list[Candidate]:
     """What is given or what the budgets want; ``work`` is where its files may lie."""
@@ -75,8 +77,16 @@ def load(path: Path) -> onnx.ModelProto:
             verify_file(path.parent / name)
         proto = onnx.load(path)
         onnx.checker.check_model(proto)
+        check_tensors(proto)
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file") from None
-    except (OSError, DecodeError, ValueError, onnx.checker.ValidationError) as error:
+    except (*WRONG, DecodeError, onnx.checker.ValidationError) as error:
         raise Refusal(f"{path}: not a usable ONNX file: {first_line(error)}") from None
     return proto
+
+
+def check_tensors(model: onnx.ModelProto) -> None:
+    """What onnx's checker passes. Raises ValueError or RuntimeError for constants of another size than they say."""
+    for value in ir.from_proto(model).graph.initializers.values():
+        if value.const_value is not None:
+            value.const_value.numpy()

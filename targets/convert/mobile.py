@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from targets.errors import Unmeasurable
-from targets.runner.backends.ort import counted
+from targets.runner.backends.ort import SILENT, counted
 
 OPERATORS = "required_operators"
 
@@ -48,7 +48,7 @@ def fuse_for_arm(model: Path, to: Path, **more: str) -> None:
 
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(to)
-    options.log_severity_level = 3
+    options.log_severity_level = SILENT
     # As on Arm: convolutions of s8 are fused, and no layout of x86's is taken.
     for key, value in {"qdqisint8allowed": "1", **more}.items():
         options.add_session_config_entry(f"session.{key}", value)

@@ -28,7 +28,7 @@ from targets.errors import Refusal, Unmeasurable
 from targets.gate.gate import Given
 from targets.measuring.bench import Bench
 from targets.progress import track
-from targets.quantize.calibrate import histograms, session
+from targets.quantize.calibrate import histograms, patiently, session
 from targets.quantize.exchange import exchange
 from targets.quantize.images import any_images, spread
 from targets.runner.backends import backend
@@ -103,7 +103,7 @@ def answered(
 ) -> Tensors:
     """Named tensors of the float file, an image after the other."""
     run = session(with_outputs(model, names))
-    rows = [dict(zip(names, run.run(names, {contract.input: image}), strict=True)) for image in fed]
+    rows = [dict(zip(names, patiently(run, names, {contract.input: image}), strict=True)) for image in fed]
     return {name: np.concatenate([row[name] for row in rows]) for name in names}
 
 

@@ -18,7 +18,6 @@ from targets.errors import Refusal, first_line
 from targets.runner.backends.ort import optimized, session_options
 
 OPSET = 20  # the first with GELU; pairs with a scale for each channel need 13
-SILENT = 4  # what fails is said once, by the refusal
 CLOSE = 1e-3  # of constants such as 0.7071, which exporters write with few digits
 
 
@@ -31,9 +30,9 @@ def cleaned(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
         if opset_of(model).version < OPSET:
             model = onnx.version_converter.convert_version(model, OPSET)
         # Its basic passes keep to ONNX's own operators.
-        options = session_options({"threads": 1})
-        options.log_severity_level = SILENT
-        model = onnx.load_from_string(optimized(model.SerializeToString(), "BASIC", options))
+        model = onnx.load_from_string(
+            optimized(model.SerializeToString(), "BASIC", session_options({"threads": 1}))
+        )
     except Refusal:
         raise
     except Exception as error:  # of two libraries' own kinds

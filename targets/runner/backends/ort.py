@@ -17,6 +17,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # What an int8 kernel is called once ONNX Runtime has fused Q/DQ pairs into the operator between them.
 INT8 = ("QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize", "QGemm", "QAttention")
 HEAVY = ("Conv", "Gemm", "MatMul")
+SILENT = 4  # of its log: an error comes as an exception, and is told once
 
 
 def missing() -> str | None:
@@ -39,7 +40,7 @@ def session_options(options: dict[str, Any]) -> Any:
     chosen = onnxruntime.SessionOptions()
     chosen.intra_op_num_threads = options["threads"]
     chosen.inter_op_num_threads = 1
-    chosen.log_severity_level = 3
+    chosen.log_severity_level = SILENT
     if options.get("exact"):  # each operator of the file by itself: no int8 kernel that could saturate
         chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return chosen

@@ -17,11 +17,11 @@ from pipeline.engine import code_digest, process
 from pipeline.engine.stage import Input, Stage, ensure
 from pipeline.engine.store import Store
 from support.tree import copy_project
-from targets.errors import UNDECIDED, WRONG_INPUT, Refusal, Unmeasurable
+from targets.errors import BROKEN, UNDECIDED, WRONG_INPUT, Broken, Refusal, Unmeasurable
 
 # A stage that does what its settings say. It reaches far.py through near.py, inside a function.
 TOY = """
-import json, os, signal, tempfile, threading
+import json, os, runpy, signal, tempfile, threading
 from pipeline import near
 from targets.errors import Refusal, Unmeasurable
 
@@ -42,6 +42,10 @@ def refuse(job):
 def cannot(job):
     raise Unmeasurable("device: none here")
 
+def edited(job):
+    copy(job)
+    job.inputs["net.py"].write_text("what its user wrote meanwhile")
+
 def miss(job):
     import no_such_package
 
@@ -50,6 +54,14 @@ def disk(job):
 
 def bug(job):
     raise ValueError("first line\\nsecond line")
+
+def users(job):
+    code = job.scratch.parent / "net.py"
+    code.write_text("import json\\n\\njson.loads('{')\\n")
+    runpy.run_path(str(code))
+
+def memory(job):
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
 def die(job):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -117,7 +129,9 @@ ENDINGS = [
     ("cannot", Unmeasurable, UNDECIDED, ["device: none here"]),
     ("miss", Unmeasurable, UNDECIDED, ["no_such_package", "pip install"]),
     ("disk", Unmeasurable, UNDECIDED, ["toy", "No space left"]),
-    ("bug", Unmeasurable, UNDECIDED, ["toy", "ValueError", "first line"]),
+    ("bug", Broken, BROKEN, ["toy", "ValueError", "first line", "report it"]),
+    ("users", Refusal, WRONG_INPUT, ["toy", "net.py, line 3", "JSONDecodeError", "mend it there"]),
+    ("memory", Unmeasurable, UNDECIDED, ["toy", "smaller batch"]),
     ("die", Unmeasurable, UNDECIDED, ["toy", "killed by signal 9", "run again"]),
 ]
 
@@ -146,6 +160,20 @@ def test_a_stage_that_failed_can_be_made_and_finds_its_scratch(toys: Toys, tree:
     assert (toys.ensure(stage) / "made").is_file()
     assert toys.runs() == ["die", "die"]
     assert not (toys.store.work / stage.key).exists()
+
+
+@pytest.mark.parametrize("do", ["copy", "edited"])
+def test_what_is_edited_while_a_run_is_at_work_is_kept_under_no_key(
+    do: str, toys: Toys, tmp_path: Path
+) -> None:
+    """Before the stage begins, and while it runs."""
+    (code := tmp_path / "net.py").write_text("as the key says")
+    stage = toys.stage(do, inputs={"net.py": code})
+    if do == "copy":
+        code.write_text("as it was edited while a teacher trained")
+    with pytest.raises(Refusal, match=r"net\.py: it was changed while this run was at work; run again"):
+        toys.ensure(stage)
+    assert not toys.store.has(stage.key) and toys.log.exists() == (do == "edited")
 
 
 def test_a_refusal_of_an_earlier_try_is_not_told_again(toys: Toys, tree: Path) -> None:

@@ -11,9 +11,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from support.endless import endless
 from targets.diagnose.distance import Distance, decibels, distances, first_bad
 from targets.errors import Refusal, Unmeasurable
 from targets.gate.gate import Given
+from targets.quantize import calibrate
 from targets.spec.profile import read_profile
 
 Network = Callable[[str], Path]
@@ -74,3 +76,12 @@ def test_a_file_that_takes_no_images_is_pointed_to_the_way_without(photos: Path,
     onnx.save(net.model(net.op("Identity", "images"), ["batch", 4, 8, 8]), tmp_path / "four.onnx")
     with pytest.raises(Refusal, match="leave --images out"):
         distances(Given(tmp_path / "four.onnx", photos, read_profile("cpu")))
+
+
+def test_an_answer_that_never_comes_is_not_waited_for(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless(tmp_path / "endless.onnx")
+    monkeypatch.setattr(calibrate, "PATIENCE_S", 0.2)
+    with pytest.raises(Unmeasurable, match=r"no answer within 0\.2 s"):
+        distances(Given(tmp_path / "endless.onnx", photos, read_profile("cpu")))
