@@ -66,6 +66,9 @@ count: $(READY)
 requirements: $(READY)
 	echo setuptools | $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	    --no-header --no-annotate -c constraints.txt pyproject.toml - -o requirements/base.txt
+	printf 'onnxruntime\nnumpy\nai-edge-litert\n' | $(BIN)/uv pip compile --quiet --no-config --no-deps \
+	    --python-version 3.13 --python-platform aarch64-manylinux_2_28 --generate-hashes \
+	    --no-header --no-annotate -c constraints.txt - -o targets/devices/emulator.txt
 
 # The tested versions are in constraints.txt; the ranges that are allowed are in pyproject.toml.
 $(VENV)/.ready-%: pyproject.toml constraints.txt

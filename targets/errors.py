@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, get_args
 
@@ -17,6 +18,7 @@ BROKEN = 70  # an error that was not foreseen: sysexits' EX_SOFTWARE
 MOST_INTEGER = 2**31  # no setting is as large
 # What a path that was given leads to; all else that the system says no to (a full disk) is no wrong input.
 WRONG_PATHS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+WRONG_NAMES = (errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class Refusal(Exception):
@@ -44,7 +46,8 @@ def first_line(error: BaseException) -> str:
 
 def status_of(error: OSError) -> int:
     """The exit status of what the system says no to."""
-    return WRONG_INPUT if isinstance(error, WRONG_PATHS) else UNDECIDED
+    wrong = isinstance(error, WRONG_PATHS) or error.errno in WRONG_NAMES
+    return WRONG_INPUT if wrong else UNDECIDED
 
 
 def check_integers(table: object) -> object:
@@ -85,9 +88,12 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         return f"{where}: no such key; {nearest(place[-1], keys_at(model, place[:-1]))}"
     if first["type"] == "missing":
         return f"{where}: missing, and needed"
+    said = first["msg"].removeprefix("Value error, ")
+    if not place:
+        return said
     given = repr(first["input"])
     shown = given if len(given) <= MOST else f"{given[:MOST]}…"
-    return f"{where}: {first['msg'].removeprefix('Value error, ')} (got {shown})"
+    return f"{where}: {said} (got {shown})"
 
 
 def keys_at(model: type[BaseModel], place: list[str]) -> Iterable[str]:

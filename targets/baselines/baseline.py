@@ -8,21 +8,16 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 
-from targets.baselines.external_data import external_files
 from targets.baselines.lock import SUFFIX, accepted
 from targets.baselines.reference_network import write_reference
-from targets.errors import Refusal, first_line
+from targets.errors import Refusal
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
-from targets.provenance.manifest import verify_file
-from targets.regular_file import regular_file
+from targets.onnx_file import load
 from targets.spec.contract import Contract, Said, infer_contract, read_contract
 from targets.spec.output import check_output
 from targets.tasks import TASKS
-
-WRONG = (OSError, ValueError, RuntimeError, OverflowError)  # what onnx and onnx-ir raise for a broken file
 
 
 def comparisons(budgets: Budgets, contract: Contract, baseline: Path | None, work: Path) -> list[Candidate]:
@@ -68,25 +63,3 @@ def renamed(proto: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto
         for value, name in [(value, chosen[str(value.name)]) for value in values if value.name in chosen]:
             value.name = name
     return ir.to_proto(model)
-
-
-def load(path: Path) -> onnx.ModelProto:
-    try:
-        verify_file(regular_file(path))
-        for name in external_files(onnx.load(path, load_external_data=False)):
-            verify_file(path.parent / name)
-        proto = onnx.load(path)
-        onnx.checker.check_model(proto)
-        check_tensors(proto)
-    except FileNotFoundError:
-        raise Refusal(f"{path}: no such file") from None
-    except (*WRONG, DecodeError, onnx.checker.ValidationError) as error:
-        raise Refusal(f"{path}: not a usable ONNX file: {first_line(error)}") from None
-    return proto
-
-
-def check_tensors(model: onnx.ModelProto) -> None:
-    """What onnx's checker passes. Raises ValueError or RuntimeError for constants of another size than they say."""
-    for value in ir.from_proto(model).graph.initializers.values():
-        if value.const_value is not None:
-            value.const_value.numpy()

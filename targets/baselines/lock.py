@@ -16,8 +16,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from targets.baselines.external_data import external_files
 from targets.errors import Refusal, explain
+from targets.onnx_file import external_files
 from targets.regular_file import regular_file
 from targets.runner.files import atomic_write
 

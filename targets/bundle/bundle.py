@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -26,6 +25,7 @@ from targets.convert.target_file import derived, lowering_of
 from targets.errors import Refusal, explain, first_line
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
+from targets.onnx_file import read
 from targets.provenance.manifest import MANIFEST, verify, write_manifest
 from targets.regular_file import regular_file
 from targets.runner.backends import backend
@@ -93,11 +93,9 @@ def in_folder(one: Candidate) -> dict[str, Any]:
 def read_candidate(one: File, folder: Path) -> Candidate:
     """Raises Refusal for a file that is no model."""
     try:
-        if not onnx.load(folder / one.model).graph.node:
-            raise DecodeError("it has no nodes")
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        told = f"{folder / one.model}: not a usable ONNX file: {first_line(error)}"
-        raise Refusal(f"{told}; make the bundle again with retort bundle") from None
+        read(folder / one.model)
+    except Refusal as why:
+        raise Refusal(f"{why}; make the bundle again with retort bundle") from None
     files = {"model": folder / one.model, "lite": folder / one.lite if one.lite else None}
     return Candidate(**{**one.model_dump(), **files})
 

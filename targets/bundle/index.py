@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from targets.arrays import open_array, read_answers, read_array
 from targets.budgets.evidence import Method, TestSet
+from targets.errors import explain
 from targets.limits import Budgets
 from targets.runner.backends import Precision
 from targets.spec.contract import Contract
@@ -39,13 +40,15 @@ class Row(BaseModel):
 
 
 class Interval(Row):
+    model_config = ConfigDict(strict=True)  # as they stand there they are drawn
+
     value: float
     low: float
     high: float
 
 
 class Network(Row):
-    """Of the report's networks."""
+    """Of the report's networks; it has its score, an interval, by the name of the task's metric."""
 
     name: str
     network: str = ""
@@ -142,6 +145,16 @@ class Index(Row):
     references: list[Name]
     networks: list[Network]
     notes: Notes
+
+    @model_validator(mode="after")
+    def _scores(self) -> Index:
+        metric = task_of(self.contract.task, INDEX).metric
+        for one in self.networks:
+            try:
+                Interval.model_validate((one.model_extra or {}).get(metric))
+            except ValidationError as error:
+                raise ValueError(f"networks: {one.name}: {metric}: {explain(error, Interval)}") from None
+        return self
 
     @model_validator(mode="after")
     def _names_once(self) -> Index:

@@ -55,10 +55,13 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer):
         return model
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about weights too small for fp16, which become its smallest
         made: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
+    OnnxModel(made).topological_sort()  # it leaves its casts at the end, where ONNX forbids them
+    onnx.checker.check_model(made)
     return made
 
 

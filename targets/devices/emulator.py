@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from targets.devices.base import QUIET, Local
 from targets.errors import Unmeasurable
-from targets.progress import Bar
+from targets.progress import Bar, say
 from targets.runner.files import cache_folder
 
 SUITE, PYTHON = "trixie", "3.13"
@@ -26,6 +27,7 @@ SUITE, PYTHON = "trixie", "3.13"
 PACKAGES = ("dash", "python3-minimal", "libpython3-stdlib", "libstdc++6", "qemu-user:amd64")
 WHEELS = ("onnxruntime", "numpy", "ai-edge-litert")
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
+PINNED = Path(__file__).with_name("emulator.txt")  # by make requirements
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 APT = """
 Dir::Etc::sourcelist "{0}/sources.list";
@@ -99,7 +101,7 @@ def install() -> Path:
         bar.step("unpacked")
         wheels(Path(work) / "wheels", made / "root" / "site")
         bar.step("the runtime")
-        say([*command(made, "cortex-a72"), "-c", "import onnxruntime"])
+        printed([*command(made, "cortex-a72"), "-c", "import onnxruntime"])
         bar.step("tried")
         try:
             made.rename(place)
@@ -121,15 +123,15 @@ def fetched(folder: Path) -> list[Path]:
     (folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror()} {SUITE} main\n")
     (folder / "apt.conf").write_text(APT.format(folder))
     environment = {**os.environ, "APT_CONFIG": str(folder / "apt.conf"), "DEBIAN_FRONTEND": "noninteractive"}
-    say(["apt-get", "-qq", "update"], environment)
+    printed(["apt-get", "-qq", "update"], environment)
     options = ["-qq", "--yes", "--download-only", "--no-install-recommends"]
-    say(["apt-get", *options, "install", *PACKAGES], environment)
+    printed(["apt-get", *options, "install", *PACKAGES], environment)
     return sorted((folder / "cache" / "archives").glob("*.deb"))
 
 
 def mirror() -> str:
     """Where this machine gets its own Debian packages from."""
-    told = say(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(CODENAME)|$(REPO_URI)"])
+    told = printed(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(CODENAME)|$(REPO_URI)"])
     for line in told.splitlines():
         origin, codename, address = line.split("|")
         if origin == "Debian" and codename.isalpha():
@@ -148,24 +150,36 @@ def unpack(debs: Sequence[Path], made: Path) -> None:
     for deb in debs:
         if deb.name.startswith("qemu-user_"):
             with tempfile.TemporaryDirectory(dir=made) as other:
-                say(["dpkg-deb", "--extract", str(deb), other])
+                printed(["dpkg-deb", "--extract", str(deb), other])
                 shutil.copy(Path(other) / "usr" / "bin" / "qemu-aarch64", made / "qemu-aarch64")
         else:
-            say(["dpkg-deb", "--extract", str(deb), str(root)])
+            printed(["dpkg-deb", "--extract", str(deb), str(root)])
 
 
 def wheels(folder: Path, site: Path) -> None:
     """The runtime's own wheels for aarch64, in the versions that are installed here."""
     platforms = [f"--platform={name}_aarch64" for name in PLATFORMS]
-    exact = [f"{name}=={number}" for name, number in versions().items()]
     python = [f"--python-version={PYTHON}", "--implementation=cp", f"--abi=cp{PYTHON.replace('.', '')}"]
     pip = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    say([*pip, *python, *platforms, f"--dest={folder}", *exact])
+    printed([*pip, *python, *platforms, f"--dest={folder}", *chosen(versions(), folder.with_suffix(".txt"))])
     for wheel in folder.glob("*.whl"):
         shutil.unpack_archive(wheel, site, "zip")
 
 
-def say(words: Sequence[str], environment: dict[str, str] | None = None) -> str:
+def chosen(wanted: Mapping[str, str], to: Path) -> list[str]:
+    """What pip is told to fetch: by digest where the versions are the tested ones; others have none, as is said."""
+    exact = [f"{name}=={number}" for name, number in wanted.items()]
+    tested = {one.split()[0]: one for one in re.split(r"\n(?=\S)", PINNED.read_text(encoding="utf-8"))}
+    if unknown := [one for one in exact if one not in tested]:
+        say(
+            f"emulator: no digest of {', '.join(unknown)} is known; the tested versions are in constraints.txt"
+        )
+        return exact
+    to.write_text("\n".join(tested[one] for one in exact))
+    return ["--require-hashes", "-r", str(to)]
+
+
+def printed(words: Sequence[str], environment: dict[str, str] | None = None) -> str:
     """What a program prints. Raises Unmeasurable with its last line where it fails."""
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -16,7 +16,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from targets.baselines.baseline import load
 from targets.convert.graph import Graph, with_outputs
 from targets.convert.grid import STEPS
 from targets.decoding import decode_files
@@ -27,6 +26,7 @@ from targets.diagnose.troubles import troubles
 from targets.errors import Refusal, Unmeasurable
 from targets.gate.gate import Given
 from targets.measuring.bench import Bench
+from targets.onnx_file import load
 from targets.progress import track
 from targets.quantize.calibrate import histograms, patiently, session
 from targets.quantize.exchange import exchange

@@ -17,7 +17,6 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from targets.baselines.baseline import load
 from targets.convert.forms import choose
 from targets.convert.graph import QUANTIZERS
 from targets.convert.int8_file import Placed, placed
@@ -28,6 +27,7 @@ from targets.convert.rules import Rules
 from targets.convert.target_file import Derived, lowering_of
 from targets.diagnose.troubles import Trouble, troubles
 from targets.errors import Refusal, first_line
+from targets.onnx_file import load
 from targets.quantize.clean import cleaned
 from targets.quantize.exchange import exchange
 from targets.quantize.policy import rounded

@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 
-from targets.baselines.baseline import comparisons, load
+from targets.baselines.baseline import comparisons
 from targets.baselines.lock import Lock, lock_of
 from targets.budgets.evidence import TestSet
 from targets.decoding import decode_files, tell_unread
@@ -19,6 +19,7 @@ from targets.errors import Refusal, Unmeasurable
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate, Measurement
 from targets.measuring.measure import measure
+from targets.onnx_file import load
 from targets.report.table import compose, target_table, write_report
 from targets.spec.contract import NOTHING, Contract, Said, contract_of
 from targets.spec.output import check_batch

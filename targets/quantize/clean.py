@@ -12,17 +12,20 @@ import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 
 from targets.convert.graph import opset_of
-from targets.convert.grid import reads, scalar
+from targets.convert.grid import array, reads, scalar
 from targets.convert.rewrites import Nodes
 from targets.errors import Refusal, first_line
-from targets.runner.backends.ort import optimized, session_options
+from targets.runner.backends.ort import HEAVY, optimized, session_options
 
 OPSET = 20  # the first with GELU; pairs with a scale for each channel need 13
 CLOSE = 1e-3  # of constants such as 0.7071, which exporters write with few digits
 
 
 def cleaned(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """A file of opset 20 or above that computes the same. Raises Refusal for a file that is quantized already."""
+    """A file of opset 20 or above that computes the same.
+
+    Raises Refusal for a file that is quantized already, or whose weights are no numbers.
+    """
     kinds = {node.op_type for node in model.graph.node}
     if kinds & {"QuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"}:
         raise Refusal(f"{where}: it is quantized already; give the float file")
@@ -42,11 +45,18 @@ def cleaned(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
         if node.graph is made.graph:
             join_activation(node, made.graph)
     RemoveUnusedNodesPass()(made)
-    NameFixPass()(
-        made
-    )  # some exporters name no nodes, and nodes are kept float, and reported, by their names
+    NameFixPass()(made)  # some exporters name no nodes; nodes are kept float, and reported, by their names
+    check_numbers(made.graph, where)
     proto: onnx.ModelProto = ir.to_proto(made)
     return proto
+
+
+def check_numbers(graph: ir.Graph, where: str) -> None:
+    """Raises Refusal for a weight or bias that no byte can hold."""
+    for node in graph:
+        for values in map(array, node.inputs[1:] if node.op_type in HEAVY else ()):
+            if values is not None and not np.isfinite(values).all():
+                raise Refusal(f"{where}: {node.name}: its weights are no finite numbers; export it again")
 
 
 def join_activation(node: ir.Node, graph: ir.Graph) -> None:

@@ -17,12 +17,13 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from targets.baselines.baseline import comparisons, load
+from targets.baselines.baseline import comparisons
 from targets.budgets.evidence import TestSet
 from targets.errors import Refusal
 from targets.limits import Budgets
 from targets.measuring.candidate import Candidate
 from targets.measuring.measure import measure
+from targets.onnx_file import load
 from targets.progress import say, track
 from targets.quantize.calibrate import answers, choose_steps, histograms
 from targets.quantize.clean import cleaned

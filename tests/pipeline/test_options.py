@@ -100,6 +100,8 @@ def test_wrong_input_is_status_2_in_one_line(
         (errno.EISDIR, WRONG_INPUT),
         (errno.EEXIST, WRONG_INPUT),
         (errno.EACCES, WRONG_INPUT),
+        (errno.ELOOP, WRONG_INPUT),
+        (errno.ENAMETOOLONG, WRONG_INPUT),
         (errno.ENOSPC, UNDECIDED),
         (errno.EIO, UNDECIDED),
         (errno.EMFILE, UNDECIDED),

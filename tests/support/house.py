@@ -25,6 +25,7 @@ ROOMS = (
     "targets.limits",
     "targets.spec",
     "targets.provenance",
+    "targets.onnx_file",
     "targets.devices",
     "targets.convert",
     "targets.measuring",

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.recipe.read import read_recipe
-from targets.baselines.baseline import load
 from targets.baselines.lock import lock_of, read_lock
 from targets.errors import Refusal
 from targets.image_folder import class_folders
+from targets.onnx_file import load
 from targets.quantize.images import any_images
 from targets.spec.profile import read_profile
 

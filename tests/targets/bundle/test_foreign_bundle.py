@@ -16,7 +16,8 @@ from targets.provenance.manifest import write_manifest
 Make = Callable[..., Bundle]
 
 
-ROW = {"name": "student", "macs": 1, "parameters": 1, "accuracy": {"value": 1, "low": 1, "high": 1}}
+SCORE = {"value": 1, "low": 1, "high": 1}
+ROW = {"name": "student", "macs": 1, "parameters": 1, "accuracy": SCORE}
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,8 @@ ROW = {"name": "student", "macs": 1, "parameters": 1, "accuracy": {"value": 1, "
         ({"notes": {"made_by": [{"name": 3, "stage": "teach"}]}}, "notes.made_by.0.name"),
         ({"networks": [{**ROW, "recall": []}]}, "a recall for each class"),
         ({"networks": [{**ROW, "macs": "many", "recall": []}]}, "networks.0.macs"),
+        ({"networks": [{**ROW, "accuracy": {**SCORE, "low": "1"}, "recall": []}]}, "student: accuracy: low"),
+        ({"networks": [{**ROW, "accuracy": 1, "recall": []}]}, "student: accuracy: "),
         ({"candidates": []}, "candidates"),
         ({"recipe": {}}, "recipe"),
         ({"references": {"teacher": 1}}, "references"),

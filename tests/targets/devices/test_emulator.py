@@ -218,6 +218,22 @@ def test_an_installation_that_fails_leaves_nothing(
     assert list((tmp_path / "cache" / "retort").iterdir()) == []
 
 
+def test_wheels_are_fetched_by_digest_and_what_has_none_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = emulator.PINNED.read_text().splitlines()
+    exact = [line.split()[0] for line in lines if "==" in line]
+    wanted = {name: number for name, number in (one.split("==") for one in exact) if name != "numpy"}
+    assert emulator.chosen(wanted, tmp_path / "list") == ["--require-hashes", "-r", str(tmp_path / "list")]
+    listed = (tmp_path / "list").read_text()
+    assert [line.split()[0] for line in listed.splitlines() if "==" in line] == [
+        one for one in exact if "numpy" not in one
+    ]
+    assert listed.count("--hash=sha256:") >= len(wanted) and not capsys.readouterr().err
+    assert emulator.chosen({"numpy": "1.0"}, tmp_path / "none") == ["numpy==1.0"]
+    assert "no digest of numpy==1.0 is known" in capsys.readouterr().err
+
+
 @installed
 def test_an_installed_emulator_is_found_again() -> None:
     assert emulator.install() == HERE

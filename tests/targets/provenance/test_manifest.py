@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from targets.baselines.baseline import load
 from targets.errors import WRONG_INPUT, Refusal
+from targets.onnx_file import load
 from targets.provenance.manifest import MANIFEST, SIGNATURE, verify, verify_file, write_manifest
 
 

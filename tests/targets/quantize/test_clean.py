@@ -131,3 +131,15 @@ def test_nodes_without_names_get_names_of_their_own() -> None:
         node.name = ""
     names = [node.name for node in cleaned(model, "a file").graph.node]
     assert all(names) and len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["w", "mean"])  # a batch-norm's becomes the convolution's bias
+def test_weights_that_are_no_numbers_are_refused(name: str, value: float) -> None:
+    model = of_opset_11()
+    (tensor,) = [one for one in model.graph.initializer if one.name == name]
+    values = numpy_helper.to_array(tensor).copy()
+    values.flat[0] = value
+    tensor.CopyFrom(numpy_helper.from_array(values, name))
+    with pytest.raises(Refusal, match=r"m\.onnx: conv: its weights are no finite numbers"):
+        cleaned(model, "m.onnx")

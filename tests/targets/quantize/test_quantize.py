@@ -11,9 +11,9 @@ import onnx
 import pytest
 from PIL import Image
 
-from targets.baselines.baseline import load
 from targets.errors import PASSED, Refusal
 from targets.limits import Budgets
+from targets.onnx_file import load
 from targets.quantize.images import spread
 from targets.quantize.quantize import Order, quantize
 from targets.spec.contract import read_contract

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.external_data_helper
 import pytest
 from onnx import helper, numpy_helper
 
 from benchmarks.gate.repository import git
-from targets.baselines.baseline import load
-from targets.baselines.external_data import external_files
 from targets.baselines.lock import accepted, lock_of, write_lock
 from targets.errors import Refusal
+from targets.onnx_file import external_files, load
 from targets.provenance.manifest import write_manifest
 
 
@@ -93,3 +93,31 @@ def test_data_is_found_wherever_a_tensor_is() -> None:
     )
     found = external_files(helper.make_model(graph, functions=[function]))
     assert found == ["at the top", "in a branch", "in a node"]
+
+
+def longer(tensor: onnx.TensorProto) -> None:
+    tensor.raw_data += bytes(4)  # which onnx's own checker passes
+
+
+def far_away(tensor: onnx.TensorProto) -> None:
+    onnx.external_data_helper.set_external_data(tensor, "a" * 5000)
+    tensor.ClearField("raw_data")
+
+
+@pytest.mark.parametrize(("change", "says"), [(longer, "reshape"), (far_away, "name too long")])
+def test_a_broken_constant_makes_no_usable_file(
+    change: Callable[[onnx.TensorProto], None], says: str, small_network: Callable[[str], Path]
+) -> None:
+    model = onnx.load(path := small_network("nchw-float32"))
+    change(model.graph.initializer[0])
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(Refusal, match=f"(?i)not a usable ONNX file: .*{says}"):
+        load(path)
+
+
+def test_a_text_that_is_none_makes_no_usable_file(small_network: Callable[[str], Path]) -> None:
+    model = onnx.load(path := small_network("nchw-float32"))
+    onnx.helper.set_model_props(model, {"author": "somebody"})
+    path.write_bytes(model.SerializeToString().replace(b"somebody", b"some\xeedy\xee"))
+    with pytest.raises(Refusal, match="not a usable ONNX file"):
+        load(path)
