@@ -45,7 +45,10 @@ def read(path: Path) -> onnx.ModelProto:
 
 
 def check_rest(model: onnx.ModelProto) -> None:
-    """What onnx's checker passes: constants of another size than they say, texts that are none."""
+    """What onnx's checker passes: constants of another size than they say, texts that are none, names twice."""
+    for ends in (model.graph.input, model.graph.output):
+        if len({one.name for one in ends}) < len(ends):
+            raise ValueError("two inputs, or two outputs, have one name")
     graph = ir.from_proto(model)
     for value in graph.graph.initializers.values():
         if value.const_value is not None:

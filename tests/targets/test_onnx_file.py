@@ -121,3 +121,12 @@ def test_a_text_that_is_none_makes_no_usable_file(small_network: Callable[[str],
     path.write_bytes(model.SerializeToString().replace(b"somebody", b"some\xeedy\xee"))
     with pytest.raises(Refusal, match="not a usable ONNX file"):
         load(path)
+
+
+@pytest.mark.parametrize("ends", ["input", "output"])
+def test_two_ends_of_one_name_make_no_usable_file(ends: str, small_network: Callable[[str], Path]) -> None:
+    model = onnx.load(path := small_network("nchw-float32"))
+    getattr(model.graph, ends).append(getattr(model.graph, ends)[0])
+    onnx.save(model, path)
+    with pytest.raises(Refusal, match="not a usable ONNX file"):
+        load(path)
