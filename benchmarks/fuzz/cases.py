@@ -102,7 +102,15 @@ def changed_graph(data: bytes, random: Random) -> bytes:
         try:
             tree = changed_tree(json_format.MessageToDict(model), random)
             return bytes(json_format.ParseDict(tree, onnx.ModelProto()).SerializeToString())
-        except (json_format.ParseError, DecodeError, ValueError, TypeError, AttributeError, RecursionError):
+        except (
+            json_format.ParseError,
+            DecodeError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ):
             continue
     return changed_bytes(data, random)
 

@@ -71,6 +71,6 @@ def digests(paths: Sequence[Path], known: Path) -> list[str]:
 def read_known(known: Path) -> dict[str, list[object]]:
     try:
         found = json.loads(known.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}  # there is none yet, or a broken one: all files are read
     return found if isinstance(found, dict) else {}

@@ -40,7 +40,10 @@ def read_recipe(name: str) -> tuple[Recipe, Path]:
         raise Refusal(f"{path}: no such recipe; give a .toml file or a built-in name ({known})") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Refusal(f"{path}: cannot be read: {error}") from None
-    except ValueError as error:  # also an integer of thousands of digits
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also an integer of thousands of digits, or as many brackets
         raise Refusal(f"{path}: not valid TOML: {error}") from None
     if raw.get("version") != VERSION:
         raise Refusal(f"{path}: version = {raw.get('version')!r}; this Retort reads version = {VERSION}")

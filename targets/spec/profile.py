@@ -119,5 +119,5 @@ def read_profile(name: str) -> Profile:
         raise Refusal(f"TARGET: {path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
         raise Refusal(f"TARGET: {path}: {explain(error, Profile)}") from None
-    except ValueError as error:  # of TOML, of its encoding, or of an integer of thousands of digits
+    except (ValueError, RecursionError) as error:  # of TOML, its encoding, thousands of digits or brackets
         raise Refusal(f"TARGET: {path}: not valid TOML: {error}") from None

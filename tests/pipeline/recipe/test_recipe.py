@@ -144,6 +144,7 @@ WRONG = [
     ('version = "1"', ["version = '1'", "reads version = 1"]),
     ("version = ", ["not valid TOML", "line"]),
     ("a = 1\na = 2", ["not valid TOML"]),
+    ("a = " + "[" * 5000, ["not valid TOML"]),
 ]
 
 

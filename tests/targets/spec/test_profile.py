@@ -45,6 +45,7 @@ WRONG = [
     ('extends = "cpu"\nbudgets = { p90_ms = 3, p99_ms = 2 }', "p90_ms: it is above p99_ms = 2"),
     (f'extends = "cpu"\nthreads = {"9" * 5000}', "not valid TOML: Exceeds the limit"),
     ("about = ", "not valid TOML"),
+    ("about = " + "[" * 5000, "not valid TOML"),
     ('extends = "cpu"\nformat = "tflite"', "onnxruntime takes no .tflite"),
     ('extends = "android-litert"\nformat = "onnx"', "litert takes no .onnx"),
     ('extends = "android"', "no target named 'android'; did you mean 'android-"),
