@@ -34,7 +34,7 @@ class Budgets(RootModel[dict[str, float]]):
 
     @model_validator(mode="before")
     @classmethod
-    def _known_and_sensible(cls, given: Any) -> Any:
+    def _known_and_sensible(cls, given: object) -> object:
         return checked(given) if isinstance(given, Mapping) else given
 
     def rows(self, *kinds: Kind) -> list[tuple[Budget, float]]:

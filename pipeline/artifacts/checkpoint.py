@@ -211,7 +211,8 @@ def save(folder: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """Cloned, because safetensors takes no two names for one memory (tied weights)."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    tensors: Mapping[str, Tensor] = model.state_dict()
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def read(folder: Path) -> Checkpoint:

@@ -77,7 +77,10 @@ def write(deployed: nn.Module, contract: Contract, opset: int, path: Path) -> No
 def strip(proto: onnx.ModelProto) -> None:
     """Take out stack traces and other notes of the machine that exported: paths of it, mostly."""
     graph = proto.graph
-    for thing in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+    values = [*graph.value_info, *graph.input, *graph.output]
+    things: list[onnx.NodeProto | onnx.ValueInfoProto | onnx.TensorProto]
+    things = [*graph.node, *values, *graph.initializer]
+    for thing in things:
         thing.ClearField("metadata_props")
         thing.doc_string = ""
     graph.ClearField("metadata_props")

@@ -8,12 +8,16 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from targets.errors import Unmeasurable
 from targets.spec.contract import Contract
+
+if TYPE_CHECKING:
+    from litert_torch.quantize.quant_config import QuantConfig
 
 
 class Named(nn.Module):
@@ -44,7 +48,7 @@ def write(deployed: nn.Module, contract: Contract, int8: bool, path: Path) -> No
         made.export(str(path))
 
 
-def fused() -> object:
+def fused() -> QuantConfig:
     """Says that int8 stands in the graph already, for the whole of a convolution; without it nothing is fused."""
     from litert_torch.quantize import pt2e_quantizer, quant_config
 

@@ -53,7 +53,7 @@ def without_files(value: Any, folder: Path) -> tuple[Any, dict[str, Path]]:
     """
     found: dict[str, Path] = {}
 
-    def replaced(part: Any) -> Any:
+    def replaced(part: object) -> object:
         if isinstance(part, dict):
             return {key: replaced(inner) for key, inner in part.items()}
         if isinstance(part, (list, tuple)):

@@ -73,7 +73,7 @@ def rkd(step: Step, *, distance: float = 25.0, angle: float = 50.0) -> Tensor:
 def geometry(x: Tensor) -> tuple[Tensor, Tensor]:
     """(N, N) distances over their mean, and (N, N, N) cosines of the angles at the first index."""
     edges = x - x[:, None]
-    lengths = torch.linalg.vector_norm(edges, dim=2)
+    lengths: Tensor = torch.linalg.vector_norm(edges, dim=2)
     mean = lengths.sum() / (lengths > 0).sum().clamp(min=1)
     return lengths / mean.masked_fill(mean == 0, 1.0), gram(unit(edges))
 
@@ -161,7 +161,7 @@ class CategoryStructure(nn.Module):
     def forward(self, step: Step) -> Tensor:
         classes, of = torch.unique(step.labels, return_inverse=True)
         member = F.one_hot(of, len(classes)).T
-        adapted = self.adapt(step.student.stages[-1])
+        adapted: Tensor = self.adapt(step.student.stages[-1])
         total = full(step.student.logits).new_zeros(())
         for ours, theirs in (
             (adapted, step.teacher.stages[-1]),

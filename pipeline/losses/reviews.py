@@ -61,7 +61,7 @@ class Fusion(nn.Module):
         x = self.reduce(x)
         if self.gates is not None and passed is not None:
             passed = resize(passed, side(x))
-            gates = self.gates(torch.cat([x, passed], dim=1))
+            gates: Tensor = self.gates(torch.cat([x, passed], dim=1))
             x = gates[:, :1] * x + gates[:, 1:] * passed
         x = resize(x, size)
         return self.expand(x), x

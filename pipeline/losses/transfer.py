@@ -25,7 +25,7 @@ class Connectors(nn.Module):
             for s, t in self.pairs
         )
 
-    def forward(self, step: Step) -> Iterator[tuple[float, Tensor, Tensor]]:
+    def pairs_of(self, step: Step) -> Iterator[tuple[float, Tensor, Tensor]]:
         """(factor, student, teacher) of each pair; the factor halves with each stage before the last."""
         for i, ((s, t), connect) in enumerate(zip(self.pairs, self.connect, strict=True), start=1):
             factor = 2.0 ** (i - len(self.pairs))
@@ -58,7 +58,7 @@ class AB(nn.Module):
 
     def forward(self, step: Step) -> Tensor:
         total = full(step.student.logits).new_zeros(())
-        for factor, student, teacher in self.connectors(step):
+        for factor, student, teacher in self.connectors.pairs_of(step):
             beyond = torch.where(teacher > 0, self.margin - student, self.margin + student)
             total = total + factor * per_image(F.relu(beyond).pow(2))
         return total
@@ -103,7 +103,7 @@ class FT(nn.Module):
     def forward(self, step: Step) -> Tensor:
         teacher = step.teacher.stages[self.teacher]
         student = resize(step.student.stages[self.student], side(teacher))
-        factor = self.encode(teacher)
+        factor: Tensor = self.encode(teacher)
         target, found = unit(factor.detach()), unit(self.translate(student))
         rebuilt = F.mse_loss(full(self.decode(factor)), full(teacher))
         return F.l1_loss(found, target) + self.reconstruction * rebuilt
@@ -149,8 +149,9 @@ class OFD(nn.Module):
 
     def forward(self, step: Step) -> Tensor:
         total = full(step.student.logits).new_zeros(())
-        for (factor, student, teacher), rectify in zip(self.connectors(step), self.rectify, strict=True):
-            target = rectify(teacher)
+        taught = self.connectors.pairs_of(step)
+        for (factor, student, teacher), rectify in zip(taught, self.rectify, strict=True):
+            target: Tensor = rectify(teacher)
             counts = (student > target) | (target > 0)
             total = total + factor * per_image((student - target).pow(2) * counts)
         return total

@@ -30,7 +30,7 @@ class Choice:
     training: Key | None = None
     auxiliary: Sequence[Key] = ()  # only in training
 
-    def __call__(self, network: nn.Module, images: Any, answer: Any) -> Any:
+    def __call__(self, network: nn.Module, images: object, answer: object) -> Any:
         """The logits (N, C); where auxiliary heads answer, a tuple of the logits and theirs."""
         logits = part(answer, self.training if network.training else self.evaluation)
         if not network.training:
@@ -48,18 +48,18 @@ def choose(network: nn.Module, choice: Choice) -> None:
         network.register_forward_hook(choice)
 
 
-def parts_of(answer: Any) -> dict[Key, Any]:
+def parts_of(answer: object) -> dict[Key, object]:
     """The parts of an answer by the names of fields or keys, or by position."""
     if isinstance(answer, Mapping):
         return dict(answer)
     if is_dataclass(answer) and not isinstance(answer, type):
         return {field.name: getattr(answer, field.name) for field in fields(answer)}
-    if hasattr(answer, "_fields"):
+    if isinstance(answer, tuple) and hasattr(answer, "_fields"):
         return dict(zip(answer._fields, answer, strict=True))
     return dict(enumerate(answer)) if isinstance(answer, (tuple, list)) else {}
 
 
-def part(answer: Any, key: Key | None) -> Any:
+def part(answer: object, key: Key | None) -> Any:
     """A part by its name, or by its position among the parts."""
     if key is None:
         return answer
@@ -94,7 +94,7 @@ def check_answers(
     return Choice(evaluation, training, tuple(further))
 
 
-def answer_in(mode: str, network: nn.Module, shape: ImageShape, where: str) -> Any:
+def answer_in(mode: str, network: nn.Module, shape: ImageShape, where: str) -> object:
     trial = copy.deepcopy(network).train(mode == "training")
     before = set(trial.state_dict())
     try:
@@ -112,12 +112,12 @@ def answer_in(mode: str, network: nn.Module, shape: ImageShape, where: str) -> A
     return answer
 
 
-def logits_in(answer: Any, wanted: Shape) -> list[Key]:
+def logits_in(answer: object, wanted: Shape) -> list[Key]:
     """The keys of the parts that can be logits."""
     return [key for key, value in parts_of(answer).items() if is_logits(value, wanted)]
 
 
-def is_logits(value: Any, wanted: Shape) -> bool:
+def is_logits(value: object, wanted: Shape) -> bool:
     return isinstance(value, Tensor) and tuple(value.shape) == (2, *wanted)
 
 
@@ -132,13 +132,13 @@ def main_head(network: nn.Module, shape: ImageShape, keys: Sequence[Key]) -> Key
     return keys[0]
 
 
-def key_of(answer: Any, fitting: Sequence[Key], output: Key | None) -> Key | None:
+def key_of(answer: object, fitting: Sequence[Key], output: Key | None) -> Key | None:
     if isinstance(answer, Tensor):
         return None
     return output if output is not None else fitting[0]
 
 
-def refuse_unfit(answer: Any, fitting: Sequence[Key], output: Key | None, who: str, shape: Shape) -> None:
+def refuse_unfit(answer: object, fitting: Sequence[Key], output: Key | None, who: str, shape: Shape) -> None:
     """Raises Refusal where an answer has no logits, or none by the key that the recipe gives."""
     wanted = f"{shape[0]} classes want {(2, *shape)}"
     if isinstance(answer, Tensor):
@@ -160,7 +160,7 @@ def refuse_unfit(answer: Any, fitting: Sequence[Key], output: Key | None, who: s
         raise Refusal(f"{who} answers {given} as {shown(output)}; {wanted}: {fit}")
 
 
-def told(answer: Any) -> str:
+def told(answer: object) -> str:
     """The parts that are tensors, with their shapes."""
     return ", ".join(
         f"{key} {tuple(value.shape)}" for key, value in parts_of(answer).items() if isinstance(value, Tensor)

@@ -7,7 +7,7 @@ brings with it besides its layers, trained tensors and the normalisation that th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def of_timm(name: str, classes: int, arguments: Mapping[str, Any], channels: int
     return Built(network, None, triple(known.get("mean")), triple(known.get("std")), notes)
 
 
-def triple(values: Any) -> Triple | None:
+def triple(values: Sequence[float] | None) -> Triple | None:
     return (float(values[0]), float(values[1]), float(values[2])) if values is not None else None
 
 
@@ -134,7 +134,7 @@ def build(
         raise Refusal(f"{where}: {name}: its weights could not be downloaded: {first_line(error)}") from None
 
 
-def given(made: Any, name: str, where: str) -> Built:
+def given(made: object, name: str, where: str) -> Built:
     """What a user's factory made, as a network that can be trained. Raises Refusal."""
     if isinstance(made, nn.DataParallel):
         made = made.module

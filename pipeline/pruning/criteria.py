@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch_pruning as tp
 
-Criterion = Callable[..., Any]
+Criterion = tp.importance.Importance
 
 
 def magnitude() -> Criterion:
     """L2 norm of all the weights that a channel takes part in. Source: Fang et al. 2023, arXiv 2301.12900."""
-    return tp.importance.GroupMagnitudeImportance(p=2)  # type: ignore[no-any-return]
+    return tp.importance.GroupMagnitudeImportance(p=2)
 
 
 def bn_scale() -> Criterion:
     """Size of the batch-norm's scale of a channel. Source: Liu et al. 2017, arXiv 1708.06519."""
-    return tp.importance.BNScaleImportance()  # type: ignore[no-any-return]
+    return tp.importance.BNScaleImportance()
 
 
 def taylor() -> Criterion:
@@ -25,7 +24,7 @@ def taylor() -> Criterion:
 
     Source: Molchanov et al. 2019, arXiv 1906.10771.
     """
-    return tp.importance.GroupTaylorImportance()  # type: ignore[no-any-return]
+    return tp.importance.GroupTaylorImportance()
 
 
 CRITERIA: dict[str, Callable[[], Criterion]] = {

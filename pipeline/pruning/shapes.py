@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from torch import nn, zeros
+from torch import Tensor, nn, zeros
 
 Shapes = dict[str, list[int]]
 
 
 def shapes_of(network: nn.Module) -> Shapes:
-    return {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    tensors: Mapping[str, Tensor] = network.state_dict()
+    return {name: list(tensor.shape) for name, tensor in tensors.items()}
 
 
 def changed(network: nn.Module, original: Mapping[str, Sequence[int]]) -> Shapes:
@@ -31,53 +31,30 @@ def resize(network: nn.Module, shapes: Mapping[str, Sequence[int]]) -> nn.Module
             fresh = zeros(*shape)
             setattr(module, key, nn.Parameter(fresh) if key in module._parameters else fresh)
         if tensors:
-            resized = next((one for kind, one in KINDS.items() if isinstance(module, kind)), None)
-            if resized is not None:
-                resized(module)
+            follow(module)
     return network
 
 
-def convolution(module: Any) -> None:
-    if module.groups == module.in_channels == module.out_channels:  # depthwise
-        module.groups = module.weight.shape[0]
-    outputs, inputs = module.weight.shape[:2]
-    module.out_channels, module.in_channels = outputs, inputs * module.groups
-
-
-def transposed(module: Any) -> None:
-    inputs, outputs = module.weight.shape[:2]
-    module.in_channels, module.out_channels = inputs, outputs * module.groups
-
-
-def linear(module: Any) -> None:
-    module.out_features, module.in_features = module.weight.shape
-
-
-def norm(module: Any) -> None:
-    """Of a batch, or of each image: without weight and bias it may have statistics alone."""
-    tensor = module.weight if module.weight is not None else module.running_mean
-    module.num_features = tensor.shape[0]
-
-
-def layer_norm(module: Any) -> None:
-    module.normalized_shape = tuple(module.weight.shape)
-
-
-def group_norm(module: Any) -> None:
-    module.num_channels = module.weight.shape[0]
-
-
-def slopes(module: Any) -> None:
-    module.num_parameters = module.weight.shape[0]
-
-
-# What torch's layers keep of their sizes beside their tensors. Others keep nothing that a cut could change.
-KINDS: dict[type[nn.Module], Callable[[Any], None]] = {
-    nn.modules.conv._ConvTransposeNd: transposed,
-    nn.modules.conv._ConvNd: convolution,
-    nn.Linear: linear,
-    nn.modules.batchnorm._NormBase: norm,
-    nn.LayerNorm: layer_norm,
-    nn.GroupNorm: group_norm,
-    nn.PReLU: slopes,
-}
+def follow(module: nn.Module) -> None:
+    """What torch's layers keep of their sizes beside their tensors. Others keep nothing that a cut could change."""
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        inputs, outputs = module.weight.shape[:2]
+        module.in_channels, module.out_channels = inputs, outputs * module.groups
+    elif isinstance(module, nn.modules.conv._ConvNd):
+        outputs, inputs = module.weight.shape[:2]
+        if module.groups == module.in_channels == module.out_channels:  # depthwise
+            module.groups = outputs
+        module.out_channels, module.in_channels = outputs, inputs * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        # Of a batch, or of each image: without weight and bias it may have statistics alone.
+        tensor = module.weight if module.weight is not None else module.running_mean
+        assert tensor is not None, "a cut changed a tensor of it"
+        module.num_features = len(tensor)
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = tuple(module.weight.shape)
+    elif isinstance(module, nn.GroupNorm):
+        module.num_channels = len(module.weight)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(module.weight)

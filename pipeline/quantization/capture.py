@@ -39,9 +39,9 @@ def capture(model: nn.Module, shape: ImageShape) -> fx.GraphModule:
     model.train(was_training)
     assert isinstance(module, fx.GraphModule), "torch.export returns a graph"
     inline_regions(module)
-    for node in list(module.graph.nodes):
+    for node in nodes_of(module):
         if node.target in DROPOUTS:
-            node.replace_all_uses_with(node.args[0])
+            node.replace_all_uses_with(read(node, 0))
             module.graph.erase_node(node)
     module.graph.eliminate_dead_code()
     fold_constants(module)
@@ -49,6 +49,18 @@ def capture(model: nn.Module, shape: ImageShape) -> fx.GraphModule:
     module.graph.eliminate_dead_code()
     # A new module holds only what the graph reads, and its train() and eval() are torch's own.
     return fx.GraphModule(module, module.graph)
+
+
+def nodes_of(module: fx.GraphModule) -> list[fx.Node]:
+    """Those of its graph as it is now, in the order in which they run."""
+    return list(module.graph.nodes)
+
+
+def read(node: fx.Node, position: int) -> fx.Node:
+    """The node whose tensor an operator reads at a position."""
+    found = node.args[position]
+    assert isinstance(found, fx.Node), "a tensor is read there"
+    return found
 
 
 def inline_regions(module: fx.GraphModule) -> None:
@@ -63,7 +75,7 @@ def inline_regions(module: fx.GraphModule) -> None:
         region = module.get_submodule(node.args[at].target)
         assert isinstance(region, fx.GraphModule), "a region is a graph"
         inline_regions(region)
-        inner = [one for one in region.graph.nodes if one.op == "placeholder"]
+        inner = [one for one in nodes_of(region) if one.op == "placeholder"]
         with module.graph.inserting_before(node):
             gave = module.graph.graph_copy(region.graph, dict(zip(inner, node.args[at + 1 :], strict=True)))
         for user in list(node.users):
@@ -81,12 +93,10 @@ def is_region(module: fx.GraphModule, arg: object) -> bool:
 def fold_constants(module: fx.GraphModule) -> None:
     """Compute once what is computed from parameters alone, such as a weight under weight_norm."""
     known: dict[fx.Node, Tensor] = {}
-    for node in list(module.graph.nodes):
+    for node in nodes_of(module):
         if node.op == "get_attr":
             known[node] = tensor_at(module, str(node.target))
-        elif (
-            node.op == "call_function" and node.all_input_nodes and known.keys() >= set(node.all_input_nodes)
-        ):
+        elif callable(node.target) and node.all_input_nodes and known.keys() >= set(node.all_input_nodes):
             with torch.no_grad():
                 found = node.target(*fx.map_arg(node.args, known.get), **fx.map_arg(node.kwargs, known.get))
             if isinstance(found, Tensor):
@@ -104,7 +114,7 @@ def fold_batch_norms(module: fx.GraphModule) -> None:
 
     A layer that shares its weight with another (a module called twice) gets a weight of its own.
     """
-    for norm in list(module.graph.nodes):
+    for norm in nodes_of(module):
         layer = folds_into(norm)
         if layer is None:
             continue
@@ -127,8 +137,7 @@ def folds_into(norm: fx.Node) -> fx.Node | None:
     """The layer that a batch-norm at rest can be folded into: no other node reads the layer's output."""
     if norm.target is not aten.batch_norm.default or norm.args[5] or not isinstance(norm.args[3], fx.Node):
         return None
-    layer = norm.args[0]
-    assert isinstance(layer, fx.Node), "a batch-norm reads a tensor"
+    layer = read(norm, 0)
     flat = layer.target is aten.linear.default and layer.meta["val"].ndim == 2
     constant = all(not isinstance(arg, fx.Node) or arg.op == "get_attr" for arg in layer.args[1:3])
     return layer if (flat or layer.target in CONVOLUTIONS) and constant and len(layer.users) == 1 else None

@@ -15,7 +15,7 @@ import torch
 import torch.ao.quantization.fx._decomposed
 from torch import Tensor, fx, nn
 
-from pipeline.quantization.capture import tensor_at
+from pipeline.quantization.capture import nodes_of, read, tensor_at
 from pipeline.quantization.policy import CHOOSING, MOVING, WEIGHTED, is_exit, moves, rounded
 from targets.convert.grid import SMALLEST, STEPS
 from targets.quantize.histogram import Histogram
@@ -75,7 +75,7 @@ def insert_grid(graph: fx.GraphModule) -> fx.GraphModule:
 
     A tensor has one ``Rounding``, named after its node, however many nodes read it.
     """
-    for node in list(graph.graph.nodes):
+    for node in nodes_of(graph):
         if node.op != "call_function":
             continue
         for source in rounded(node):
@@ -85,10 +85,10 @@ def insert_grid(graph: fx.GraphModule) -> fx.GraphModule:
                 module = graph.get_submodule(name) if moved is not None else Rounding()
                 round_tensor(graph, source, name, module)
         if node.target in CHOOSING and rounded(node):
-            shared = node.args[0]
+            shared = read(node, 0)
             round_tensor(graph, node, str(shared.target), graph.get_submodule(str(shared.target)))
         if node.target in WEIGHTED:
-            weight = node.args[1]
+            weight = read(node, 1)
             if not is_rounding(graph, weight):
                 round_tensor(graph, weight, f"grid.{weight.name}", WeightRounding())
     graph.recompile()
@@ -144,7 +144,7 @@ def convert(grid: fx.GraphModule, fold: bool = True) -> fx.GraphModule:
     ``fold``: weights are kept in int8; else they stay float and are rounded in the graph.
     """
     made = copy.deepcopy(grid)
-    for node in list(made.graph.nodes):
+    for node in nodes_of(made):
         if is_rounding(made, node):
             module = made.get_submodule(str(node.target))
             if isinstance(module, Rounding):

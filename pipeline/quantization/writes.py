@@ -12,17 +12,18 @@ from typing import Any
 
 from torch import fx
 
+from pipeline.quantization.capture import nodes_of, read
 from pipeline.quantization.grid import is_rounding
 from targets.errors import Refusal
 
 
 def check_writes(graph: fx.GraphModule) -> None:
     """Raises Refusal where a rounded tensor is read again after something was written into a view of it."""
-    place = {node: number for number, node in enumerate(graph.graph.nodes)}
-    for node in graph.graph.nodes:
+    place = {node: number for number, node in enumerate(nodes_of(graph))}
+    for node in place:
         if node.op != "call_function" or not getattr(schema(node), "is_mutable", False):
             continue
-        chain = [node.args[0], *seen_through(graph, node.args[0])]
+        chain = [read(node, 0), *seen_through(graph, read(node, 0))]
         again = [reader for one in chain for reader in one.users if place[reader] > place[node]]
         if again and any(is_rounding(graph, one) for one in chain):
             raise Refusal(
@@ -35,7 +36,7 @@ def check_writes(graph: fx.GraphModule) -> None:
 def seen_through(graph: fx.GraphModule, node: fx.Node) -> Iterator[fx.Node]:
     """The tensors that a tensor is a view of, or a rounded copy of, nearest first."""
     while node.op != "placeholder" and (is_view(node) or is_rounding(graph, node)):
-        node = node.args[0]  # type: ignore[assignment]
+        node = read(node, 0)
         yield node
 
 

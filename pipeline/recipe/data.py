@@ -18,7 +18,7 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _settings(cls, value: Any) -> Any:
+    def _settings(cls, value: object) -> object:
         return check_integers(value)
 
 
@@ -45,12 +45,12 @@ class Data(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _short(cls, value: Any) -> Any:
+    def _short(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
 
     @field_validator("size", "resize", mode="before")
     @classmethod
-    def _sides(cls, value: Any, info: ValidationInfo) -> Any:
+    def _sides(cls, value: object, info: ValidationInfo) -> object:
         """One number is a square's ``size``."""
         pair = value if isinstance(value, (list, tuple)) else (value, value)
         if value is None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from pydantic import ValidationError
 
+from pipeline.recipe.data import Section
 from pipeline.recipe.recipe import Recipe
 from targets.errors import Refusal, explain, unknown
 from targets.regular_file import regular_file
 
 VERSION = 1
 BUILT_IN = Path(__file__).with_name("builtin")
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 def built_in() -> list[str]:
@@ -57,8 +59,8 @@ def read_recipe(name: str) -> tuple[Recipe, Path]:
 def resolve_paths(recipe: Recipe, folder: Path, source: Path) -> Recipe:
     """Paths start from the recipe's folder, and must be there."""
 
-    def real(section: Any, key: str, where: str) -> Any:
-        path = getattr(section, key)
+    def real(section: AnySection, key: str, where: str) -> AnySection:
+        path: Path | None = getattr(section, key)
         if path is None:
             return section
         try:

@@ -81,7 +81,7 @@ class Training(Optimiser):
 
     @model_validator(mode="before")
     @classmethod
-    def _fit(cls, value: Any) -> Any:
+    def _fit(cls, value: object) -> object:
         """``fit`` names settings that go together; they are settled here, once."""
         return filled(value) if isinstance(value, dict) else value
 
@@ -102,7 +102,7 @@ class Network(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _short(cls, value: Any) -> Any:
+    def _short(cls, value: object) -> object:
         return {"network": value} if isinstance(value, str) else value
 
     @property
@@ -117,9 +117,10 @@ class Teacher(Network, Training):
 
     @model_validator(mode="before")
     @classmethod
-    def _given(cls, value: Any) -> Any:
-        given = isinstance(value, dict) and value.get("weights") is not None
-        return {"epochs": 0, **value} if given else value
+    def _given(cls, value: object) -> object:
+        if isinstance(value, dict) and value.get("weights") is not None:
+            return {"epochs": 0, **value}
+        return value
 
     @model_validator(mode="after")
     def _taught(self) -> Teacher:
@@ -158,7 +159,7 @@ class SchemeLine(Open):
 
     @model_validator(mode="before")
     @classmethod
-    def _short(cls, value: Any) -> Any:
+    def _short(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
 
 
@@ -176,7 +177,7 @@ class Distill(Training):
 
     @model_validator(mode="before")
     @classmethod
-    def _renamed(cls, value: Any) -> Any:
+    def _renamed(cls, value: object) -> object:
         if isinstance(value, dict) and "hard" in value:
             raise ValueError("the key hard is now called label_weight")
         return value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -90,7 +91,9 @@ def rate(settings: Training, progress: float) -> float:
 @torch.no_grad()
 def blend(average: nn.Module, network: nn.Module, decay: float) -> None:
     """average ← decay · average + (1 − decay) · network; counters are copied."""
-    for mine, theirs in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+    own: Mapping[str, Tensor] = average.state_dict()
+    trained: Mapping[str, Tensor] = network.state_dict()
+    for mine, theirs in zip(own.values(), trained.values(), strict=True):
         if mine.is_floating_point():
             mine.lerp_(theirs, 1 - decay)
         else:

@@ -58,10 +58,10 @@ class Graph:
         self.types = {name: tensor.data_type for name, tensor in self.constants.items()}
         self.shapes = {name: list(tensor.dims) for name, tensor in self.constants.items()}
         inferred = onnx.shape_inference.infer_shapes(model).graph
-        for value in (*inferred.value_info, *inferred.input, *inferred.output):
-            kind = value.type.tensor_type
-            self.types.setdefault(value.name, kind.elem_type)
-            self.shapes.setdefault(value.name, [dim.dim_value for dim in kind.shape.dim])
+        for known in (*inferred.value_info, *inferred.input, *inferred.output):
+            kind = known.type.tensor_type
+            self.types.setdefault(known.name, kind.elem_type)
+            self.shapes.setdefault(known.name, [dim.dim_value for dim in kind.shape.dim])
         self.quantizers = [self.quantizer(node) for node in self.nodes if self.is_static(node)]
 
     def made_by(self, name: str) -> str:
@@ -138,7 +138,7 @@ def opset_of(model: onnx.ModelProto) -> OperatorSetIdProto:
     """The entry that says which version of ONNX's own operators the model is written in."""
     for entry in model.opset_import:
         if entry.domain in OWN_DOMAIN:
-            return entry  # type: ignore[no-any-return]
+            return entry
     raise Refusal("the model does not say which opset of ONNX it is written in; export it again")
 
 

@@ -14,7 +14,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tensorrt_rtx import ParserError
 
 ROOT = Path(__file__).parents[2]
 # A GPU that 1.7.1 builds for without having it, and the nearest to Orin's SM87, for which it does not.
@@ -49,14 +52,14 @@ def second_opinion(path: Path) -> list[str] | None:
 def ask(path: str) -> list[str]:
     import tensorrt_rtx as trt
 
-    class Listener(trt.ILogger):  # type: ignore[misc]
+    class Listener(trt.ILogger):
         """Keeps the errors; the builder tells its own nowhere else."""
 
         def __init__(self) -> None:
             super().__init__()
             self.errors: list[str] = []
 
-        def log(self, severity: Any, text: str) -> None:
+        def log(self, severity: trt.ILogger.Severity, text: str) -> None:
             if severity <= trt.ILogger.ERROR and NO_DRIVER not in text:
                 self.errors.append(text)
 
@@ -79,7 +82,7 @@ def ask(path: str) -> list[str]:
     return []
 
 
-def describe(error: Any) -> str:
+def describe(error: ParserError) -> str:
     place = " ".join(filter(None, (error.node_operator(), error.node_name()))) or "the model"
     lines = [line for line in error.desc().splitlines() if NO_DRIVER not in line]
     return f"{place}: {' '.join(lines)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -18,6 +18,9 @@ from targets.quantize.histogram import LIMITS, Histogram
 from targets.runner.backends.ort import session_options
 from targets.spec.contract import Contract
 from targets.tasks import TASKS
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 PATIENCE_S = 900  # as a profile's, whose default it is
 ALL_CORES = 0  # as ONNX Runtime counts threads
@@ -42,7 +45,9 @@ def histograms(
     return found
 
 
-def patiently(run: Any, names: Sequence[str], fed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+def patiently(
+    run: InferenceSession, names: Sequence[str], fed: Mapping[str, NDArray[Any]]
+) -> list[NDArray[np.float32]]:
     """A session's answers. Raises Unmeasurable where none comes; a signal ends the wait and the session's work."""
     import onnxruntime
 
@@ -50,15 +55,14 @@ def patiently(run: Any, names: Sequence[str], fed: Mapping[str, NDArray[Any]]) -
     with ThreadPoolExecutor(1) as thread:  # while the main one runs ONNX Runtime, it hears no signal
         answer = thread.submit(run.run, names, fed, options)
         try:
-            found: list[NDArray[Any]] = answer.result(PATIENCE_S)
+            return answer.result(PATIENCE_S)
         except TimeoutError:
             raise Unmeasurable(f"onnxruntime: no answer within {PATIENCE_S} s, so it was ended") from None
         finally:
             options.terminate = True
-    return found
 
 
-def session(model: onnx.ModelProto, exact: bool = False) -> Any:
+def session(model: onnx.ModelProto, exact: bool = False) -> InferenceSession:
     """On all cores; ``exact``: operator by operator."""
     import onnxruntime
 

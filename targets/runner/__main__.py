@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -21,17 +21,46 @@ from .clock import rounds, sustained, timer_facts
 from .ending import end_unless_asked_again, end_with
 from .environment import environment, memory_peak, state
 from .files import atomic_write
-from .images import Images
+from .images import Feed, Images
 
 TIMED_IMAGES = 32
 
 
-def build(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
+class Engine(TypedDict):
+    """One of those that are timed in turns."""
+
+    engine: str
+    options: dict[str, Any]
+
+
+class Job(TypedDict, total=False):
+    """What a job may say; a verb of JOBS tells what it reads. Paths are in its folder, times in seconds."""
+
+    do: str
+    backend: str
+    backend_file: str | None
+    result: str
+    patience: int
+    options: dict[str, Any]
+    model: str
+    engine: str
+    images: str
+    feed: Feed
+    answers: str
+    models: str
+    inputs: str
+    engines: dict[str, Engine]
+    seconds: float
+    seed: int
+    shapes: str
+
+
+def build(job: Job, runtime: Runtime) -> dict[str, Any]:
     """Make the engine of a model: ``{"model", "engine"}``."""
     return {"facts": runtime.build(job["model"], job["options"], job["engine"])}
 
 
-def answer(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
+def answer(job: Job, runtime: Runtime) -> dict[str, Any]:
     """Answer every image with one engine: ``{"engine", "images", "feed", "answers"}``.
 
     One engine a process, so that the peak of memory is its own.
@@ -39,7 +68,7 @@ def answer(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     feed = job["feed"]
     images = Images(job["images"], feed)
     session = runtime.load(job["engine"], job["options"])
-    answers: list[Any] = []
+    answers = []
     for batch in images.batches(job["options"]["batch"]):
         end_unless_asked_again(job.get("patience", 0))
         answers.append(session({feed["input"]: batch})[feed["output"]])
@@ -48,7 +77,7 @@ def answer(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     return {"memory_bytes": memory_peak(), "images": len(images)}
 
 
-def trace(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
+def trace(job: Job, runtime: Runtime) -> dict[str, Any]:
     """Every tensor that a model gives: ``{"model", "engine", "images", "feed", "answers"}``."""
     runtime.build(job["model"], job["options"], job["engine"])
     images, session = Images(job["images"], job["feed"]), runtime.load(job["engine"], job["options"])
@@ -61,7 +90,7 @@ def trace(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     return {"images": len(images)}
 
 
-def cases(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
+def cases(job: Job, runtime: Runtime) -> dict[str, Any]:
     """Small models, each by itself: ``{"models", "inputs", "answers"}``, the bytes by name, arrays by NAME/INPUT.
 
     What one of them raises is told by its name, and the next one runs.
@@ -83,17 +112,17 @@ def cases(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     return {"facts": facts, "raised": raised}
 
 
-def clock(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
+def clock(job: Job, runtime: Runtime) -> dict[str, Any]:
     """Time engines in turns: ``{"engines": {name: {"engine", "options"}}, "images", "feed", "seconds", "seed"}``."""
     return {"blocks": rounds(callers(job, runtime), job["seconds"], job["seed"]), "timer": timer_facts()}
 
 
-def sustain(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
+def sustain(job: Job, runtime: Runtime) -> dict[str, Any]:
     """The same without a pause, for what heat does; of each window its medians alone."""
     return {"windows": sustained(callers(job, runtime), job["seconds"], job["seed"], state)}
 
 
-def callers(job: dict[str, Any], runtime: Runtime) -> dict[str, Callable[[], object]]:
+def callers(job: Job, runtime: Runtime) -> dict[str, Callable[[], object]]:
     """A call of each engine, each with the same images in turn."""
     feed = job["feed"]
     images = Images(job["images"], feed)
@@ -117,13 +146,13 @@ def callers(job: dict[str, Any], runtime: Runtime) -> dict[str, Callable[[], obj
     return {name: caller(runtime.load(one["engine"], one["options"])) for name, one in engines}
 
 
-def vendor(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
+def vendor(job: Job, runtime: Runtime) -> dict[str, Any]:
     """The vendor's own figures for an engine: ``{"engine", "shapes"}``."""
     assert runtime.vendor is not None, "asked only of a backend that has it"
     return {"vendor": runtime.vendor(job["engine"], job["shapes"])}
 
 
-def look(job: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
+def look(job: Job, runtime: Runtime) -> dict[str, Any]:
     """Nothing but the environment, which every result carries."""
     return {}
 
@@ -142,11 +171,12 @@ JOBS = {
 
 def main(path: str) -> int:
     with open(path) as file:
-        job = json.load(file)
+        job: Job = json.load(file)
     if "patience" in job:
         end_unless_asked_again(job["patience"] + math.ceil(job.get("seconds", 0)))
-    if job.get("backend_file"):
-        register(job["backend"], job["backend_file"])
+    own = job.get("backend_file")
+    if own:
+        register(job["backend"], own)
     runtime = backend(job["backend"])
     why = runtime.missing()
     result: dict[str, Any] = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

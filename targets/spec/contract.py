@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from targets.errors import Refusal, first_line
 from targets.image_folder import MOST_PIXELS, Decoding, Interpolation, Resize, Size
+from targets.runner.images import Feed
 from targets.spec.output import check_output, chosen_output
 from targets.tasks import TASKS, task_of
 
@@ -73,12 +74,18 @@ class Contract:
         """The input of a batch as trtexec writes it: ``images:1x3x32x32``."""
         return f"{self.input}:{'x'.join(map(str, (batch, *self.dims())))}"
 
-    def feed(self) -> dict[str, Any]:
+    def feed(self) -> Feed:
         """What the runner needs of it."""
-        names = ("layout", "input", "output", "mean", "std", "channels", "range")
-        found = {name: getattr(self, name) for name in names}
-        # Of bytes there is one range, which older files and ours do not name.
-        return found if self.layout == "nchw-float32" else {**found, "range": "0..255"}
+        return {
+            "layout": self.layout,
+            "input": self.input,
+            "output": self.output,
+            "mean": self.mean,
+            "std": self.std,
+            "channels": self.channels,
+            # Of bytes there is one range, which older files and ours do not name.
+            "range": self.range if self.layout == "nchw-float32" else "0..255",
+        }
 
     @classmethod
     def of(cls, raw: Any) -> Contract:

@@ -72,7 +72,7 @@ class Profile(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _settings(cls, value: Any) -> Any:
+    def _settings(cls, value: object) -> object:
         return check_integers(value)
 
     @model_validator(mode="after")

@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from targets.stats.intervals import LEVEL, Estimate, share
 
 GRID = 24  # shares of discordant pairs that are tried
 UNLIKELY = 1e-3  # of the tail: how much is spent on leaving out shares that the images speak against
+Counts = NDArray[np.int64]
 FAR = 7.5  # standard deviations that a sum over counts goes
 
 
@@ -59,14 +60,14 @@ def surprise(lost: int, won: int, count: int, drop: float) -> float:
         min(count, int((count * shares + widest).max())),
     )
     wins = np.arange(first, last + 1)
-    losses = least_losses(wins, count, drop, score(lost, won, count, drop) - 1e-9)
+    losses = least_losses(wins, count, drop, float(score(lost, won, count, drop)) - 1e-9)
     chances = np.clip((shares + drop) / (1 - shares), 0, 1)[:, None]
     beyond = stats.binom.sf(losses - 1, count - wins, chances)
     chance = np.asarray(stats.binom.pmf(wins, count, shares[:, None]) * beyond)
     return float(chance.sum(1).max()) + spent
 
 
-def least_losses(wins: Any, count: int, drop: float, least: float) -> Any:
+def least_losses(wins: Counts, count: int, drop: float, least: float) -> Counts:
     """With so many won, the fewest lost that score at least that much; one more than possible if none do."""
     low, high = np.zeros_like(wins), count - wins + 1
     for _ in range(count.bit_length() + 1):
@@ -76,7 +77,7 @@ def least_losses(wins: Any, count: int, drop: float, least: float) -> Any:
     return high
 
 
-def score(lost: Any, won: Any, count: int, drop: float) -> Any:
+def score(lost: Counts | int, won: Counts | int, count: int, drop: float) -> NDArray[np.float64]:
     """Tango's: what was lost beyond ``drop``, over its standard error if ``drop`` is the truth."""
     b = -lost - won + (2 * count - lost + won) * drop
     c = -won * drop * (1 - drop)

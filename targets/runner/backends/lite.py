@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import collections
 import shutil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import Arrays, PhoneTool, Runtime, Session
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
 
 CALLS = 20  # at least, in a process of its own timing program
 HEAVY = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "TRANSPOSE_CONV")
@@ -22,7 +25,7 @@ def missing() -> str | None:
     return None
 
 
-def interpreter(engine: str, options: dict[str, Any]) -> Any:
+def interpreter(engine: str, options: dict[str, Any]) -> Interpreter:
     from ai_edge_litert.interpreter import Interpreter
 
     made = Interpreter(engine, num_threads=options["threads"])

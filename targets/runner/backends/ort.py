@@ -7,9 +7,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import Arrays, PhoneTool, Runtime, Session
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+    from onnxruntime import SessionOptions
 
 # Before it is imported: it would keep a number for the machine in the user's home and tell its vendor what it does.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -34,7 +38,7 @@ def version() -> str:
     return str(onnxruntime.__version__)
 
 
-def session_options(options: dict[str, Any]) -> Any:
+def session_options(options: dict[str, Any]) -> SessionOptions:
     import onnxruntime
 
     chosen = onnxruntime.SessionOptions()
@@ -59,7 +63,7 @@ def build(model: str, options: dict[str, Any], engine: str) -> dict[str, Any]:
     return counted(fused.graph.node)
 
 
-def optimized(model: str | bytes, level: str, chosen: Any) -> bytes:
+def optimized(model: str | bytes, level: str, chosen: SessionOptions) -> bytes:
     """The ONNX file of a model as ONNX Runtime's passes up to a level leave it."""
     import onnxruntime
 
@@ -71,7 +75,7 @@ def optimized(model: str | bytes, level: str, chosen: Any) -> bytes:
             return file.read()
 
 
-def counted(nodes: Iterable[Any]) -> dict[str, Any]:
+def counted(nodes: Iterable[NodeProto]) -> dict[str, Any]:
     """The facts of a graph whose fusions are done."""
     nodes = list(nodes)
     counts = collections.Counter(node.op_type for node in nodes)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import collections
 import shutil
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import Arrays, Runtime, Session
+
+if TYPE_CHECKING:
+    from openvino import CompiledModel
 
 # It would keep a number for the user in ~/intel and tell its vendor of each use. Without it OpenVINO has a stub.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -24,7 +27,7 @@ def missing() -> str | None:
     return None
 
 
-def compiled(engine: str, options: dict[str, Any]) -> Any:
+def compiled(engine: str, options: dict[str, Any]) -> CompiledModel:
     import openvino
 
     settings: dict[str, Any] = {

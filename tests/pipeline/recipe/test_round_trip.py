@@ -21,7 +21,7 @@ TRAINING = {
     "momentum": st.floats(0, 0.99),
     "weight_decay": st.floats(0, 0.1),
     "schedule": st.sampled_from(["cosine", "step"]),
-    "milestones": st.lists(st.floats(0, 1), min_size=1, max_size=4),
+    "milestones": st.lists(st.floats(0, 1, exclude_min=True, exclude_max=True), min_size=1, max_size=4),
     "warmup": st.floats(0, 0.9),
     "warmup_steps": st.integers(0, 99),
     "optimizer": st.sampled_from(["sgd", "adamw"]),

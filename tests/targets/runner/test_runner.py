@@ -214,10 +214,13 @@ def test_every_backend_conforms(
 def imports(tree: ast.AST, inside: bool = False) -> Iterator[tuple[str, bool]]:
     """Each module that is leaned on from outside the package, and whether inside a function.
 
-    What is imported under ``except ImportError`` may be absent: nothing leans on it.
+    What is imported under ``except ImportError`` may be absent, and under ``TYPE_CHECKING`` is never imported:
+    nothing leans on it.
     """
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Try) and any("ImportError" in ast.unparse(one) for one in node.handlers):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not node.orelse:
             continue
         if isinstance(node, ast.Import):
             yield from ((alias.name.split(".")[0], inside) for alias in node.names)

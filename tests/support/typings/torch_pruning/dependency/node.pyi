@@ -1,0 +1,5 @@
+from torch import nn
+
+class Node:
+    inputs: list[Node]
+    module: nn.Module

@@ -1,0 +1,19 @@
+from pathlib import Path
+
+from numpy import uint8
+from numpy.typing import NDArray
+from torch import Tensor
+
+class VisionDataset:
+    """What the sets of images of the catalogue have in common."""
+
+    data: NDArray[uint8] | Tensor
+    targets: list[int] | Tensor
+    classes: list[str]
+    def __init__(self, root: Path, *, train: bool = True, download: bool = False) -> None: ...
+    def __len__(self) -> int: ...
+
+class CIFAR10(VisionDataset): ...
+class CIFAR100(VisionDataset): ...
+class MNIST(VisionDataset): ...
+class FashionMNIST(VisionDataset): ...

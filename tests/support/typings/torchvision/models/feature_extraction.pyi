@@ -1,0 +1,3 @@
+from torch import fx, nn
+
+def create_feature_extractor(model: nn.Module, return_nodes: list[str]) -> fx.GraphModule: ...
