@@ -1,5 +1,6 @@
 import enum
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from numpy import float32
 from numpy.typing import NDArray
@@ -40,6 +41,6 @@ class InferenceSession:
     def run(
         self,
         output_names: Sequence[str],
-        input_feed: Mapping[str, NDArray],
+        input_feed: Mapping[str, NDArray[Any]],
         run_options: RunOptions | None = None,
     ) -> list[NDArray[float32]]: ...
