@@ -8,6 +8,7 @@ and tests is not run again unless it is named. The evidence is results/mutants.m
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ import typer
 from benchmarks.evidence import RESULTS, circumstances, commit, finished, rows_of, told, write
 from benchmarks.mutants.planted import Mutant, mutants
 from benchmarks.mutants.trial import Trial
+from targets.errors import Refusal
 from targets.progress import Bar
 
 Rows = dict[str, dict[str, Any]]
@@ -29,12 +31,13 @@ def main(
     again: Annotated[bool, typer.Option("--again", help="All, whatever was found before.")] = False,
     out: Annotated[Path, typer.Option(help="Where the results go.")] = RESULTS,
 ) -> None:
-    """Plant each fault and run its tests; the exit status is 1 where one is not caught, and it is not said why."""
+    """Plant each fault and run its tests; the exit status is 1 where one is not caught or not judged."""
     planted = mutants()
     unknown = [name for name in only or () if name not in planted]
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}; known: {', '.join(planted)}")
     before, rows = circumstances(), {} if again else kept(out, planted)
+    unjudged: list[str] = []
     todo = only or [name for name in planted if name not in rows]
     # Together, so that those with the same tests share the run without a fault while little else has changed.
     todo.sort(key=lambda name: planted[name].tests)
@@ -45,13 +48,18 @@ def main(
         Bar("mutants", len(todo)) as bar,
     ):
         for name in todo:
-            outcome, run = trial.of(planted[name])
+            try:
+                outcome, run = trial.of(planted[name])
+            except Refusal as why:
+                print(why, file=sys.stderr, flush=True)
+                unjudged.append(name)
+                continue
             found = {"outcome": outcome, "by": run.failed, "seconds": run.seconds}
             rows[name] = {"name": name, "key": keys[name], **found, "source": commit()}
             bar.step(f"{name}: {outcome}")
             save(out, planted, rows, finished(before))
     save(out, planted, rows, finished(before))
-    raise typer.Exit(bool(unexplained(planted, rows)))
+    raise typer.Exit(bool(unjudged or unexplained(planted, rows)))
 
 
 def kept(out: Path, planted: Mapping[str, Mutant]) -> Rows:

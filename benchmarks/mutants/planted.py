@@ -1,7 +1,7 @@
 """The faults to plant, from the tables in ``planted/``: where, what for what, and which tests must fail.
 
 A table's name is the fault's; ``old`` occurs exactly once in ``file``, and ``new`` takes its place. ``tests`` are the
-files, folders or node ids that judge it: those of its own module. ``equivalent`` says why no test can tell it from
+files or node ids that judge it: those of its own module. ``equivalent`` says why no test can tell it from
 the right code.
 """
 
@@ -47,9 +47,8 @@ class Mutant:
     @property
     def key(self) -> str:
         """Of all that its result depends on and that is looked at: the file with the fault, and the tests."""
-        named = {ROOT / test.partition("::")[0] for test in self.tests}
-        files = {file for path in named for file in (path.rglob("*.py") if path.is_dir() else [path])}
-        texts = [file.read_text(encoding="utf-8") for file in sorted(files)]
+        files = sorted({test.partition("::")[0] for test in self.tests})
+        texts = [(ROOT / file).read_text(encoding="utf-8") for file in files]
         return digest([self.planted, self.tests, texts])
 
 
