@@ -17,6 +17,7 @@ Make = Callable[..., Bundle]
 
 
 ROW = {"name": "student", "macs": 1, "parameters": 1, "accuracy": {"value": 1, "low": 1, "high": 1}}
+FLOAT = {"name": "float", "model": "float.onnx", "precision": "float32"}
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,11 @@ ROW = {"name": "student", "macs": 1, "parameters": 1, "accuracy": {"value": 1, "
         ({"networks": [{**ROW, "recall": []}]}, "a recall for each class"),
         ({"networks": [{**ROW, "macs": "many", "recall": []}]}, "networks.0.macs"),
         ({"candidates": []}, "candidates"),
+        ({"candidates": [FLOAT, FLOAT]}, "candidates: two have one name"),
+        (
+            {"candidates": [{**FLOAT, "name": "baseline"}]},
+            "candidates: two have one name, or one of baseline",
+        ),
         ({"recipe": {}}, "recipe"),
         ({"references": {"teacher": 1}}, "references"),
     ],
