@@ -1,7 +1,7 @@
 # make deploy TARGET=cpu RECIPE=digits DEVICE=local     from a recipe to a verdict
 # make deploy TARGET=rpi5 DEVICE=emulator:cortex-a76 ACCEPT=not-measured
 # make deploy TORCH_INDEX=URL                            torch from another index, such as one of CPU builds
-# make test | check | bench | fuzz | doctor | house | count | requirements | clean
+# make test | check | bench | fuzz | mutants | doctor | house | count | requirements | clean
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -29,7 +29,7 @@ STAMP := $(VENV)/.ready-train
 READY := $(STAMP)$(comma)openvino$(comma)tensorrt-rtx$(comma)litert$(comma)tensorboard$(comma)provenance$(comma)dev
 TARGET_READY := $(STAMP)$(subst $(eval) ,,$(foreach extra,$(NEEDED),$(comma)$(extra)))
 
-.PHONY: deploy test check bench fuzz doctor house count requirements clean
+.PHONY: deploy test check bench fuzz mutants doctor house count requirements clean
 
 deploy: $(TARGET_READY)
 	@$(BIN)/retort deploy "$$RECIPE" --target "$$TARGET" --device "$$DEVICE" --out "$$OUT" --accept "$$ACCEPT"
@@ -50,6 +50,10 @@ bench: $(READY)
 # Changed input for ten minutes; results/fuzz.md. benchmarks.fuzz.kills kills commands, for an hour.
 fuzz: $(READY)
 	$(BIN)/python -m benchmarks.fuzz
+
+# Faults planted in a copy of the project, each judged by its module's tests; results/mutants.md. Goes on where it ended.
+mutants: $(READY)
+	$(BIN)/python -m benchmarks.mutants
 
 doctor: $(READY)
 	@$(BIN)/retort doctor

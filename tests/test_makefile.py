@@ -53,7 +53,7 @@ def test_several_targets_add_up_and_all_need_all(tmp_path: Path) -> None:
     assert extras(commands(tmp_path, "deploy", "TARGET=my/board.toml")) == {"train"}
 
 
-@pytest.mark.parametrize("goal", ["test", "check", "bench", "fuzz", "doctor"])
+@pytest.mark.parametrize("goal", ["test", "check", "bench", "fuzz", "mutants", "doctor"])
 def test_the_other_goals_install_all(goal: str, tmp_path: Path) -> None:
     assert extras(commands(tmp_path, goal)) == ALL
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from pipeline.cli.inputs import said_of
+from pipeline.cli.inputs import pair, said_of
 from pipeline.cli.main import main
 from targets.errors import UNDECIDED, WRONG_INPUT, Refusal, status_of
 from targets.spec.contract import contract_of
@@ -109,3 +109,10 @@ def test_wrong_input_is_status_2_in_one_line(
 )
 def test_a_full_disk_is_no_wrong_input(number: int, status: int) -> None:
     assert status_of(OSError(number, os.strerror(number), "file")) == status
+
+
+@pytest.mark.parametrize(
+    ("text", "sides"), [(None, None), ("224", (224, 224)), ("48x192", (48, 192)), ("192x48", (192, 48))]
+)
+def test_a_size_is_height_then_width(text: str | None, sides: tuple[int, int] | None) -> None:
+    assert pair(text, "--size") == sides

@@ -38,6 +38,9 @@ WRAPPINGS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
         "hyper_parameters": {"lr": 0.1},
     },
     "compiled.pt": lambda tensors: {f"_orig_mod.{k}": v for k, v in tensors.items()},
+    "compiled_part.pt": lambda tensors: {
+        k.replace("layer1.", "layer1._orig_mod."): v for k, v in tensors.items()
+    },
     "compiled_parallel.pt": lambda tensors: {f"module._orig_mod.{k}": v for k, v in tensors.items()},
     "compiled_lightning.pt": lambda tensors: {
         "state_dict": {f"model._orig_mod.{k}": v for k, v in tensors.items()}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.catalogue import folder
-from pipeline.data.content import KNOWN, findings
-from pipeline.engine.store import Store
+from pipeline.data.content import KNOWN, digests, findings
+from pipeline.engine.store import Store, digest_file
 from pipeline.line import Workshop, tell_images
 from pipeline.recipe.read import read_recipe
 
@@ -48,6 +48,16 @@ def test_images_that_prove_less_than_they_seem_to_are_told(
     root = written(tmp_path, contents)
     found = list(findings(folder(root), root, tmp_path / KNOWN))
     assert [line.startswith(words) for line, words in zip(found, told, strict=True)] == [True] * len(told)
+
+
+def test_a_file_that_changed_has_another_digest_and_others_keep_theirs(tmp_path: Path) -> None:
+    paths, known = [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "known.json"
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    before = digests(paths, known)
+    paths[0].write_bytes(b"other")
+    after = digests(paths, known)
+    assert after == [digest_file(paths[0]), before[1]] and before[0] != after[0]
 
 
 def test_the_line_tells_it_at_the_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -180,7 +180,7 @@ class TwoHeads(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.body, self.second = nn.Linear(16, 8), nn.Conv2d(3, 16, 3), nn.Linear(16, 8)
+        self.first, self.body, self.second = nn.Linear(16, 16), nn.Conv2d(3, 16, 3), nn.Linear(16, 16)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.body(x).mean((2, 3))
@@ -191,7 +191,7 @@ def test_every_layer_that_answers_keeps_its_classes() -> None:
     model = Model(TwoHeads(), tiny.MEAN, tiny.STD, ())
     shares = list(cuts(model, (3, 16, 16), "magnitude", 8, None))
     assert shares[-1] < 1 and model.network.body.out_channels == 8
-    assert model.network.first.weight.shape == model.network.second.weight.shape == (8, 8)
+    assert model.network.first.weight.shape == model.network.second.weight.shape == (16, 8)
 
 
 def test_no_change_is_no_shapes() -> None:

@@ -107,6 +107,7 @@ FORMS: dict[str, Callable[[], Network]] = {
     "weight_norm": lambda: Network(plain, c=parametrizations.weight_norm(conv()), n=norm()),
     "spectral_norm": lambda: Network(plain, c=spectral_norm(conv()), n=norm()),
     "grouped and without bias": lambda: Network(plain, c=conv(groups=3, bias=False), n=norm()),
+    "a large epsilon": lambda: Network(plain, c=conv(), n=nn.BatchNorm2d(6, eps=0.5)),
     "padding by a word": lambda: Network(plain, c=conv(padding="same"), n=norm()),
     "transposed": lambda: Network(plain, c=nn.ConvTranspose2d(3, 6, 3, padding=1), n=norm()),
     "dropout": lambda: Network(

@@ -6,8 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training is torch's")
 
+from torch import nn
+
 from pipeline.recipe.schema import Training
-from pipeline.training.learner import blend, rate
+from pipeline.schemes.base import Player
+from pipeline.training.learner import Learner, blend, rate
 from support import tiny
 from support.tiny import one_thread  # noqa: F401  (for every test here)
 
@@ -40,3 +43,20 @@ def test_the_average_is_blended_and_its_counters_copied() -> None:
         else:
             assert torch.allclose(tensor, 0.9 * before[name] + 0.1 * given[name], atol=1e-6)
     assert int(average.network.bn1.num_batches_tracked) == 7
+
+
+def test_a_step_moves_the_network_what_its_losses_learn_and_the_average() -> None:
+    """By plain steps against a gradient of ones; the average goes half of the way."""
+    network, adapters = tiny.model(), nn.ModuleList([nn.Linear(2, 3)])
+    settings = tiny.training(lr=0.25, momentum=0.0, weight_decay=0.0, ema=0.5, schedule="step", milestones=())
+    learner = Learner(Player(network, adapters), settings, tiny.SHAPE)
+    learnt = [*network.parameters(), *adapters.parameters()]
+    before = [parameter.detach().clone() for parameter in learnt]
+    for parameter in learnt:
+        parameter.grad = torch.ones_like(parameter)
+    learner.step(0.5)
+    assert learner.average is not None
+    for parameter, old in zip(learnt, before, strict=True):
+        torch.testing.assert_close(parameter.detach(), old - 0.25)
+    for mean, old in zip(learner.average.parameters(), before, strict=False):
+        torch.testing.assert_close(mean.detach(), old - 0.125)

@@ -18,6 +18,7 @@ Make = Callable[..., Bundle]
 
 SCORE = {"value": 1, "low": 1, "high": 1}
 ROW = {"name": "student", "macs": 1, "parameters": 1, "accuracy": SCORE}
+FLOAT = {"name": "float", "model": "float.onnx", "precision": "float32"}
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,11 @@ ROW = {"name": "student", "macs": 1, "parameters": 1, "accuracy": SCORE}
         ({"networks": [{**ROW, "accuracy": {**SCORE, "low": "1"}, "recall": []}]}, "student: accuracy: low"),
         ({"networks": [{**ROW, "accuracy": 1, "recall": []}]}, "student: accuracy: "),
         ({"candidates": []}, "candidates"),
+        ({"candidates": [FLOAT, FLOAT]}, "candidates: two have one name"),
+        (
+            {"candidates": [{**FLOAT, "name": "baseline"}]},
+            "candidates: two have one name, or one of baseline",
+        ),
         ({"recipe": {}}, "recipe"),
         ({"references": {"teacher": 1}}, "references"),
     ],

@@ -199,7 +199,12 @@ def test_what_is_no_address_is_refused_and_no_password_is_repeated(name: str) ->
 
 
 def test_an_address_becomes_words_of_ssh() -> None:
-    given = {"ssh://board": "-- board", "ssh://pi@[fe80::1%eth0]:2222": "-p 2222 -l pi -- fe80::1%eth0"}
+    given = {
+        "ssh://board": "-- board",
+        "ssh://board:2222": "-p 2222 -- board",
+        "ssh://pi@board": "-l pi -- board",
+        "ssh://pi@[fe80::1%eth0]:2222": "-p 2222 -l pi -- fe80::1%eth0",
+    }
     for name, words in given.items():
         check_device(name)
         command = Ssh(name).command
