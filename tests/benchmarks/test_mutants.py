@@ -41,12 +41,12 @@ def test_there_are_many_in_every_room_and_few_that_no_test_can_tell() -> None:
 
 
 def test_a_trial_tells_what_its_tests_see(tmp_path: Path) -> None:
-    test = ("tests/targets/test_regular_file.py",)
-    file, old = "targets/regular_file.py", "and not path.is_file():"
-    seen = Mutant("seen", file, old, "and False:", "", test)
+    test = ("tests/pipeline/test_options.py::test_a_full_disk_is_no_wrong_input",)
+    file, old = "targets/errors.py", "if wrong else UNDECIDED"
+    seen = Mutant("seen", file, old, "", "", test)
     unseen = Mutant("unseen", "targets/progress.py", "LOG_EVERY_S = 10.0", "LOG_EVERY_S = 11.0", "", test)
     with Trial(tmp_path) as trial:
         assert [trial.of(one)[0] for one in (seen, unseen)] == ["killed", "survived"]
         assert (trial.place / file).read_text() == (ROOT / file).read_text()
         with pytest.raises(Refusal, match="mutant torn: no test has judged it"):
-            trial.of(Mutant("torn", file, "def regular_file(path: Path) -> Path:", "def other(", "", test))
+            trial.of(Mutant("torn", file, "class Refusal(Exception):", "class Other(Exception):", "", test))
