@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 PATIENT = {"GOMP_SPINCOUNT": "1000"}
 CLEARING_S = 5.0  # from SIGTERM to a stage's end: the time to remove its temporary folders
 KINDS = {kind.status: kind for kind in (Refusal, Unmeasurable, Broken)}
-ORPHANED_S = 3.0  # the same where the command was killed, and nobody waits; the next run clears what is left
+ORPHANED_S = 2.0  # the same where the command was killed, and nobody waits; the next run clears what is left
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,8 @@ def main(job_file: Path, mouth: int) -> None:
         importlib.import_module(f"pipeline.stages.{stage}").run(job)
     except Exception as error:  # the border of the process: whatever it is becomes one line
         leave(mouth, *ending(error, stage, job.scratch), resources.debug)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # too late: Python is about to end
 
 
 def unwind(number: int, _: object) -> NoReturn:

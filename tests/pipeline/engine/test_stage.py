@@ -21,7 +21,7 @@ from targets.errors import BROKEN, UNDECIDED, WRONG_INPUT, Broken, Refusal, Unme
 
 # A stage that does what its settings say. It reaches far.py through near.py, inside a function.
 TOY = """
-import json, os, runpy, signal, tempfile, threading
+import atexit, json, os, runpy, signal, tempfile, threading
 from pipeline import near
 from targets.errors import Refusal, Unmeasurable
 
@@ -45,6 +45,10 @@ def cannot(job):
 def edited(job):
     copy(job)
     job.inputs["net.py"].write_text("what its user wrote meanwhile")
+
+def late(job):
+    copy(job)
+    atexit.register(os.kill, os.getpid(), signal.SIGTERM)
 
 def miss(job):
     import no_such_package
@@ -204,6 +208,12 @@ from pipeline.engine.store import Store
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 ensure(Stage("toy", {"do": "wait", "log": sys.argv[2]}), Store(Path(sys.argv[1])), print)
 """
+
+
+def test_a_signal_that_comes_when_the_stage_is_done_is_not_heard(
+    toys: Toys, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert (toys.ensure(toys.stage("late")) / "made").exists() and capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
