@@ -88,6 +88,18 @@ def graph(box: Box) -> Case:
     return Case(("gate", name, *GATE, "--budget", box.one_of(*BUDGET_LINES)), "given")
 
 
+# What protobuf raises for a value where it does not fit.
+MISFITS = (
+    json_format.Error,
+    DecodeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+
+
 def changed_graph(data: bytes, random: Random) -> bytes:
     if random.random() < 0.3:
         return changed_bytes(data, random)
@@ -102,15 +114,7 @@ def changed_graph(data: bytes, random: Random) -> bytes:
         try:
             tree = changed_tree(json_format.MessageToDict(model), random)
             return bytes(json_format.ParseDict(tree, onnx.ModelProto()).SerializeToString())
-        except (
-            json_format.ParseError,
-            DecodeError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            ArithmeticError,
-            RecursionError,
-        ):
+        except MISFITS:
             continue
     return changed_bytes(data, random)
 

@@ -11,11 +11,8 @@ from targets.errors import BROKEN, UNDECIDED, WRONG_INPUT, Refusal, first_line, 
 ROOT = Path(__file__).parents[2]
 # Code in these folders is not the user's: this project, and what is installed. Python's own frames have no file.
 INSTALLED = (ROOT / "pipeline", ROOT / "targets", Path(sys.prefix), Path(sys.base_prefix))
-NO_MEMORY = (
-    "can't allocate memory",
-    "out of memory",
-    "bad_alloc",
-)  # torch's words, on a processor and on a GPU
+# torch's words, on a processor and on a GPU.
+NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
 
 
 def ending(error: Exception, stage: str, scratch: Path) -> tuple[str, int]:
