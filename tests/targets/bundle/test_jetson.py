@@ -43,6 +43,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
     source = STUBS / "cudart.c"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", libraries / "libcudart.so", source], check=True)
     board = Board(tmp_path)
+    monkeypatch.setattr("targets.devices.ssh.LOCK", str(tmp_path / "retort.lock"))  # not this machine's own
     monkeypatch.setattr("targets.measuring.measure.open_device", board.device)
     path = f"{Path(sys.executable).parent}:{STUBS}"
     stub = {"STUB_TENSORRT": getattr(request, "param", "10.3.0"), "RETORT_CACHE": str(tmp_path / "cache")}
@@ -194,6 +195,7 @@ def test_a_missing_runtime_on_the_board_is_not_measured(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board = Board(tmp_path)
+    monkeypatch.setattr("targets.devices.ssh.LOCK", str(tmp_path / "retort.lock"))  # not this machine's own
     monkeypatch.setattr("targets.measuring.measure.open_device", board.device)
     with board.running():
         table = prove(bundle, "ssh://board", tmp_path / "out").table
