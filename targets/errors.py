@@ -50,6 +50,17 @@ def status_of(error: OSError) -> int:
     return WRONG_INPUT if wrong else UNDECIDED
 
 
+def foreseen(error: Exception) -> tuple[str, int] | None:
+    """The line and the exit status of an error that any command may meet; None for one of Retort's own."""
+    if isinstance(error, Refusal):
+        return str(error), error.status
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error}; pip install 'retort[train]'", UNDECIDED
+    if isinstance(error, OSError):
+        return f"{error}; free or mend it and run again", status_of(error)
+    return None
+
+
 def check_integers(table: object) -> object:
     """A table or a list as it is. Raises ValueError for an integer that no setting can be."""
     values = table.values() if isinstance(table, dict) else table if isinstance(table, list) else ()

@@ -26,8 +26,6 @@ LIBRARIES = (
     "pydantic",
     "hypothesis",
     "rich.progress",
-)
-LIBRARIES += (
     "typer",
     "jinja2",
     "PIL.Image",

@@ -31,7 +31,7 @@ from pipeline.cli.options import (
     UnverifiedOption,
 )
 from pipeline.cli.run_folder import RunFolder
-from targets.errors import BROKEN, UNDECIDED, Refusal, first_line, one_line, status_of
+from targets.errors import BROKEN, Refusal, first_line, foreseen, one_line
 
 if TYPE_CHECKING:
     from pipeline.engine.store import Store
@@ -254,20 +254,14 @@ def main() -> None:
             app()
         finally:
             ignore_endings()  # what comes now comes too late: the rest takes milliseconds
-    except Refusal as refusal:
-        say_why(str(refusal), refusal.status)
     except Ended as ended:
         (number,) = ended.args
         say_why(
             f"ended by {signal.Signals(number).name}; run again, it goes on where it stopped", 128 + number
         )
-    except ModuleNotFoundError as error:
-        say_why(f"{error}; pip install 'retort[train]'", UNDECIDED)
-    except OSError as error:
-        say_why(f"{error}; free or mend it and run again", status_of(error))
     except Exception as error:  # what was not foreseen must not look like a failed budget
-        what = f"{type(error).__name__}: {first_line(error)}"
-        say_why(f"an error of Retort's own: {what}; retort --debug … shows where: please report it", BROKEN)
+        what = f"an error of Retort's own: {type(error).__name__}: {first_line(error)}"
+        say_why(*foreseen(error) or (f"{what}; retort --debug … shows where: please report it", BROKEN))
     finally:
         if folder is not None:
             folder.remove()

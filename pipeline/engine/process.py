@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 # on a busy one libgomp's own default, and much spinning, take up to ten times as long (benchmarks/LOG.md).
 PATIENT = {"GOMP_SPINCOUNT": "1000"}
 CLEARING_S = 5.0  # from SIGTERM to a stage's end: the time to remove its temporary folders
-ORPHANED_S = 2.0  # the same where the command was killed, and nobody waits; the next run clears what is left
+ORPHANED_S = 2.0  # the same when the parent was killed; the next run removes the folders that are left
 KINDS = {kind.status: kind for kind in (Refusal, Unmeasurable, Broken)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 from pipeline.recipe.data import Section
 from pipeline.recipe.recipe import Recipe
 from targets.errors import Refusal, explain, unknown
-from targets.regular_file import regular_file
+from targets.regular_file import read_toml
 
 VERSION = 1
 BUILT_IN = Path(__file__).with_name("builtin")
@@ -36,16 +35,13 @@ def read_recipe(name: str) -> tuple[Recipe, Path]:
     """The recipe of a file, or of a built-in name, and the folder its paths start from."""
     path = recipe_file(name)
     try:
-        raw = tomllib.loads(regular_file(path).read_text(encoding="utf-8"))
+        raw = read_toml(path)
     except FileNotFoundError:
         known = ", ".join(built_in())
         raise Refusal(f"{path}: no such recipe; give a .toml file or a built-in name ({known})") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Refusal(f"{path}: cannot be read: {error}") from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # also an integer of thousands of digits, or as many brackets
+    except ValueError as error:
         raise Refusal(f"{path}: not valid TOML: {error}") from None
     if raw.get("version") != VERSION:
         raise Refusal(f"{path}: version = {raw.get('version')!r}; this Retort reads version = {VERSION}")

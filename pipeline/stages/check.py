@@ -6,7 +6,6 @@ import contextlib
 import copy
 import io
 import logging
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -22,6 +21,7 @@ from pipeline.data import decoded
 from pipeline.data.batches import Batch, Epoch, Pixels, training_batches
 from pipeline.data.decoded import TRAIN, Decoded
 from pipeline.engine.job import Job
+from pipeline.engine.stage_error import users_frame
 from pipeline.engine.store import write_json
 from pipeline.models.tapped_model import Model
 from pipeline.pruning.channels import cuts
@@ -38,7 +38,6 @@ from pipeline.training.optimisers import settle
 from targets.errors import Refusal, first_line, unknown
 from targets.progress import say
 
-OURS = str(Path(__file__).parents[1])
 OPSET = 20  # of the trial; a target's own may be another
 
 
@@ -137,13 +136,6 @@ def try_cut(recipe: Recipe, student: Model, data: Decoded) -> None:
     resize(copy.deepcopy(student).network, changed(cut.network, shapes_of(student.network)))
 
 
-def line_of(error: Exception) -> str:
-    """The last line that an error came by which is neither an installed package's nor ours."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith(OURS)]
-    return f" past {own[-1].filename}:{own[-1].lineno}, {own[-1].line}" if own else ""
-
-
 def try_int8(student: Model, data: Decoded, scratch: Path) -> None:
     """The untrained student captured, rounded and exported. Raises Refusal where one of these fails."""
     shape, logger = data.facts.shape, logging.getLogger("torch.fx.experimental.symbolic_shapes")
@@ -152,8 +144,10 @@ def try_int8(student: Model, data: Decoded, scratch: Path) -> None:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             grid = prepare(student, shape)  # which prints the graph where it fails
     except Exception as error:  # whatever the user's own code makes torch.export raise
+        own = users_frame(error)
+        place = f" past {own.filename}:{own.lineno}, {own.line}" if own is not None else ""
         raise Refusal(
-            f"student: no graph can be captured of it{line_of(error)} ({type(error).__name__}: {first_line(error)});"
+            f"student: no graph can be captured of it{place} ({type(error).__name__}: {first_line(error)});"
             " its forward must not depend on the values of a tensor: torch.where instead of an if"
         ) from None
     prove_equal(student, grid, shape)

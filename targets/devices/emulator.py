@@ -167,7 +167,7 @@ def wheels(folder: Path, site: Path) -> None:
 
 
 def chosen(wanted: Mapping[str, str], to: Path) -> list[str]:
-    """What pip is told to fetch: by digest where the versions are the tested ones; others have none, as is said."""
+    """pip's arguments: the tested versions with their digests; other versions have none, and a line says so."""
     exact = [f"{name}=={number}" for name, number in wanted.items()]
     tested = {one.split()[0]: one for one in re.split(r"\n(?=\S)", PINNED.read_text(encoding="utf-8"))}
     if unknown := [one for one in exact if one not in tested]:

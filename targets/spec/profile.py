@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +18,7 @@ from pydantic import (
 
 from targets.errors import Refusal, check_integers, explain, unknown
 from targets.limits import Budgets
-from targets.regular_file import regular_file
+from targets.regular_file import read_toml
 from targets.runner.backends import BACKENDS, backend
 from targets.spec.contract import Layout
 
@@ -88,7 +87,7 @@ def profiles() -> dict[str, Path]:
 
 def settings(path: Path) -> dict[str, Any]:
     """A profile's table; ``extends = "rpi5"`` starts from one that ships and changes what it names."""
-    own = tomllib.loads(regular_file(path).read_text(encoding="utf-8"))
+    own = read_toml(path)
     if isinstance(own.get("tool"), str):
         own["tool"] = str(path.parent / own["tool"])
     base = own.pop("extends", None)
@@ -119,5 +118,5 @@ def read_profile(name: str) -> Profile:
         raise Refusal(f"TARGET: {path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
         raise Refusal(f"TARGET: {path}: {explain(error, Profile)}") from None
-    except (ValueError, RecursionError) as error:  # of TOML, its encoding, thousands of digits or brackets
+    except ValueError as error:
         raise Refusal(f"TARGET: {path}: not valid TOML: {error}") from None

@@ -21,7 +21,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # What an int8 kernel is called once ONNX Runtime has fused Q/DQ pairs into the operator between them.
 INT8 = ("QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize", "QGemm", "QAttention")
 HEAVY = ("Conv", "Gemm", "MatMul")
-SILENT = 4  # of its log: an error comes as an exception, and is told once
+SILENT = 4  # the log's level: errors come as exceptions, and would be printed twice
 
 
 def missing() -> str | None:
